@@ -1,0 +1,307 @@
+//! Log lines on stderr: text for a terminal, JSON otherwise, and never a reason to wait or to fail.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tracing::Level;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::config::{self, LogFormat};
+
+/// Lines that may wait for stderr; beyond, they are dropped and counted.
+const WAITING: usize = 4096;
+
+/// How long the end of the program waits for stderr to take the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The way to stderr. Cloning shares it; lines keep their order.
+#[derive(Clone, Debug, Default)]
+pub struct Lines(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<Vec<u8>>,
+    dropped: u64,
+    writing: bool,
+}
+
+/// Begins to log. Records of the `log` facade are left out: reqwest and rustls use it, and have
+/// printed headers there.
+pub fn start(settings: &config::Log) -> Result<Lines> {
+    let json = match settings.format {
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let lines = Lines::to(io::stderr(), json).context("the log cannot be started")?;
+    let subscriber = Registry::default().with(layer(lines.clone(), settings, json)?);
+    tracing::subscriber::set_global_default(subscriber).context("the log is started already")?;
+    std::panic::set_hook(Box::new(report_panic));
+    Ok(lines)
+}
+
+fn layer(
+    lines: Lines,
+    settings: &config::Log,
+    json: bool,
+) -> Result<Box<dyn Layer<Registry> + Send + Sync>> {
+    // Only our own modules are known to keep keys and texts out of their lowest levels.
+    let ours = filter_fn(|metadata| {
+        *metadata.level() <= Level::INFO || metadata.target().starts_with("chaturdata_proxy")
+    });
+    let wanted = EnvFilter::try_new(&settings.filter).context("log.filter")?;
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(lines)
+        .log_internal_errors(false);
+    let layer = if json {
+        layer.json().flatten_event(true).with_ansi(false).boxed()
+    } else if io::stderr().is_terminal() {
+        layer.boxed()
+    } else {
+        layer.with_ansi(false).boxed()
+    };
+    Ok(layer.with_filter(wanted).with_filter(ours).boxed())
+}
+
+/// Where, and not why: the message of a panic may quote a caller's text.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    tracing::error!(
+        place = place.unwrap_or_default(),
+        "a panic: this is a fault of the proxy"
+    );
+}
+
+impl Lines {
+    fn to(out: impl Write + Send + 'static, json: bool) -> io::Result<Self> {
+        let lines = Self::default();
+        let shared = Arc::clone(&lines.0);
+        // A thread of its own, so that a reader of stderr that stops reading holds up nothing else.
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || shared.write(out, json))?;
+        Ok(lines)
+    }
+
+    /// Says something that is no log line, in its place among them.
+    pub fn say(&self, text: &str) {
+        self.0.put(text.as_bytes());
+    }
+
+    /// Waits until what was logged is written, but not for long.
+    pub fn finish(&self) {
+        let is_busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
+        drop(
+            self.0
+                .changed
+                .wait_timeout_while(self.0.queue(), LAST_LINES, is_busy),
+        );
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, line: &[u8]) {
+        let mut queue = self.queue();
+        if queue.lines.len() < WAITING {
+            queue.lines.push_back(line.to_vec());
+            self.changed.notify_all();
+        } else {
+            queue.dropped += 1;
+        }
+    }
+
+    /// Lasts as long as the program. What cannot be written is lost: there is nowhere to say so.
+    fn write(&self, mut out: impl Write, json: bool) {
+        loop {
+            let mut queue = self.queue();
+            queue.writing = false;
+            self.changed.notify_all();
+            let is_idle = |queue: &mut Queue| queue.lines.is_empty();
+            queue = self
+                .changed
+                .wait_while(queue, is_idle)
+                .unwrap_or_else(PoisonError::into_inner);
+            let line = queue.lines.pop_front().unwrap_or_default();
+            let dropped = std::mem::take(&mut queue.dropped);
+            queue.writing = true;
+            drop(queue);
+            let _ = out.write_all(&line);
+            if dropped > 0 {
+                let _ = writeln!(out, "{}", notice(dropped, json));
+            }
+        }
+    }
+}
+
+/// Said in place of lines that found no room.
+fn notice(lost: u64, json: bool) -> String {
+    if json {
+        format!(r#"{{"level":"WARN","message":"log lines were dropped","lines":{lost}}}"#)
+    } else {
+        format!("WARN {lost} log lines were dropped")
+    }
+}
+
+impl Write for Lines {
+    /// A whole line: the subscriber writes each at once.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.put(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Page {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Stderr whose reader is gone.
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    /// Stderr that nobody reads, until `go` is given.
+    struct Blocked(Receiver<()>, Page);
+
+    impl Write for Blocked {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(filter: &str, log: impl FnOnce()) -> String {
+        let page = Page::default();
+        let lines = Lines::to(page.clone(), true).unwrap();
+        let settings = config::Log {
+            filter: filter.to_owned(),
+            format: LogFormat::Json,
+        };
+        let subscriber = Registry::default().with(layer(lines.clone(), &settings, true).unwrap());
+        tracing::subscriber::with_default(subscriber, log);
+        lines.finish();
+        page.text()
+    }
+
+    #[test]
+    fn foreign_modules_are_never_heard_below_info() {
+        let text = logged("trace,hyper::proto=trace", || {
+            tracing::trace!(target: "hyper::proto", "authorization: Bearer secret");
+            tracing::debug!(target: "rustls", "session keys");
+            tracing::info!(target: "hyper", "a foreign line");
+            tracing::trace!("a line of ours");
+        });
+
+        assert!(
+            !text.contains("secret") && !text.contains("session"),
+            "{text}"
+        );
+        assert!(
+            text.contains("a foreign line") && text.contains("a line of ours"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_filter_is_obeyed() {
+        let text = logged("warn,chaturdata_proxy::run=debug", || {
+            tracing::info!("not wanted");
+            tracing::debug!(target: "chaturdata_proxy::run", "wanted");
+        });
+
+        assert!(
+            text.contains("wanted") && !text.contains("not wanted"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_closed_stderr_hurts_nobody() {
+        let lines = Lines::to(Broken, true).unwrap();
+
+        lines.say("one");
+        lines.finish();
+        lines.say("two");
+        lines.finish();
+    }
+
+    #[test]
+    fn a_reader_that_stops_costs_lines_and_no_time() {
+        let (go, wait) = sync_channel(0);
+        let page = Page::default();
+        let lines = Lines::to(Blocked(wait, page.clone()), true).unwrap();
+
+        for _ in 0..WAITING + 10 {
+            lines.say("line\n");
+        }
+        drop(go);
+        lines.finish();
+
+        assert!(
+            page.text().contains("log lines were dropped"),
+            "{}",
+            page.text()
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! Which thread does this turn continue?
+
+pub mod canonical;
+pub mod fingerprint;
+pub mod resolve;
+pub mod salt;
+pub mod side;
+pub mod transcript;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::ids::{Handle, Tenant};
+use crate::secret::Secret;
+
+/// One request's share of a conversation, whichever endpoint it came in by.
+#[derive(Clone)]
+pub struct Turn {
+    pub caller: Caller,
+    /// The model's configured alias: part of what keeps conversations apart.
+    pub model: String,
+    /// System and developer messages, joined by a blank line.
+    pub instructions: Option<String>,
+    /// What lies before the prompt.
+    pub history: Vec<Message>,
+    /// The trailing block of user and tool messages; never empty.
+    pub prompt: Vec<Message>,
+    pub names: Names,
+    pub limits: Limits,
+    pub repeat: Repeat,
+    /// When the caller is answered `run_timeout`, counted from the request.
+    pub deadline: Duration,
+}
+
+/// On whose behalf: the key that goes upstream, and the space that all records are kept under.
+#[derive(Clone)]
+pub struct Caller {
+    pub tenant: Tenant,
+    pub key: Secret,
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn")
+            .field("caller", &self.caller)
+            .field("history", &self.history.len())
+            .field("prompt", &self.prompt.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").finish_non_exhaustive()
+    }
+}
+
+/// One message of a caller's history, as far as identity and posting need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub role: Role,
+    /// The text parts, joined by line ends.
+    pub text: String,
+    /// Calls that an assistant message made.
+    pub calls: Vec<ToolCall>,
+    /// Of a tool message: the call that it answers.
+    pub answers: Option<String>,
+    /// SHA-256 of every part that is not text.
+    pub parts: Vec<[u8; 32]>,
+}
+
+/// Who speaks. System and developer messages are instructions, not messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    User,
+    Assistant,
+    Tool,
+}
+
+/// A call of a tool, as an assistant message carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// As text; compared as JSON where it is JSON.
+    pub arguments: String,
+}
+
+/// What a request says, outside its messages, of the conversation it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The caller's name for its conversation.
+    pub handle: Option<Handle>,
+    /// A chat program's own id for the chat: narrows the choice of thread and says that the
+    /// request is the whole history.
+    pub narrow: Option<String>,
+    /// User ids, in a fixed order.
+    pub users: Vec<String>,
+    /// What the chat program says this side call of its own is for, where it marks them.
+    pub side_call: Option<String>,
+}
+
+/// Where the answer is cut.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Cut before the first of these.
+    pub stop: Vec<String>,
+    /// In tokens, by the estimate that `usage` reports.
+    pub max_tokens: Option<u64>,
+}
+
+/// What says whether a request is one that came before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    /// SHA-256 of the route and the body without insignificant white space.
+    pub body: [u8; 32],
+    pub idempotency_key: Option<String>,
+    /// The caller says that it has sent this request before.
+    pub marked: bool,
+}
+
+/// How a turn finds its thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// The same request is under way, or its answer was never delivered.
+    Attached,
+    /// The prompt alone is posted on the thread that holds the history.
+    Appended,
+    /// No history: instructions and prompt begin a thread.
+    Created,
+    /// The history is known but is no longer a tip: transcript and prompt begin a thread.
+    Forked,
+    /// The history is unknown, or its thread is lost: transcript and prompt begin a thread.
+    Replayed,
+    /// A chat program's own side call: nothing is posted.
+    Local,
+}
+
+impl Decision {
+    pub const ALL: [Self; 6] = [
+        Self::Attached,
+        Self::Appended,
+        Self::Created,
+        Self::Forked,
+        Self::Replayed,
+        Self::Local,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Appended => "appended",
+            Self::Created => "created",
+            Self::Forked => "forked",
+            Self::Replayed => "replayed",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// What a dry run tells: the decision, and the text that would be posted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub conversation: String,
+    pub decision: Decision,
+    /// `None` where nothing would be posted.
+    pub posts: Option<String>,
+}

@@ -1,0 +1,499 @@
+//! Finds the thread that a turn continues, and claims it.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use super::fingerprint::{digest, instructions};
+use super::salt::Salt;
+use super::side::{self, SideCall};
+use super::{Decision, Turn};
+use crate::config::SideCalls;
+use crate::ids::{Digest, Fingerprint, Handle};
+use crate::store::{Branch, Lease, Slot, State, Store};
+
+/// How often a request tries again that another one was faster than.
+const CLAIMS: usize = 4;
+
+/// Answers where turns belong.
+#[derive(Debug)]
+pub struct Resolver {
+    salt: Salt,
+    store: Arc<Store>,
+    side_calls: SideCalls,
+    /// Requests that may wait for one conversation.
+    queue: usize,
+    minted: AtomicU64,
+}
+
+/// A turn's messages as hashes.
+#[derive(Clone, Debug)]
+pub struct Hashes {
+    /// Of the history.
+    pub roll: Fingerprint,
+    pub history: Vec<Digest>,
+    pub prompt: Vec<Digest>,
+    pub instructions: Digest,
+}
+
+/// Where a turn belongs, claimed for it.
+#[derive(Debug)]
+pub struct Resolved {
+    pub decision: Decision,
+    pub conversation: Handle,
+    pub continuation: Continuation,
+}
+
+/// How a turn goes on from here.
+#[derive(Debug)]
+pub enum Continuation {
+    /// The prompt is posted on this branch's thread.
+    Append(Held),
+    /// The prompt is appended once the requests before it are through.
+    Wait(Waiting),
+    /// A thread is begun for this new branch.
+    Begin(Held),
+    /// This is the answer; nothing is posted.
+    Local(String),
+}
+
+/// A branch whose lease is held.
+#[derive(Debug)]
+pub struct Held {
+    pub slot: Arc<Slot>,
+    pub lease: Lease,
+}
+
+/// A place in the queue for a branch. Dropped, the place is given up.
+pub struct Waiting {
+    pub slot: Arc<Slot>,
+    lease: Pin<Box<dyn Future<Output = Lease> + Send>>,
+}
+
+/// Why a turn belongs nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// The handle is not known here, and the request carries no history.
+    NoConversation(Handle),
+    /// Too many requests wait for this conversation.
+    TooManyWaiting(Handle),
+}
+
+/// What is decided before anything is claimed.
+enum Choice {
+    /// The first of these whose claim succeeds; none, and a thread is begun.
+    Join(Vec<Arc<Slot>>, Start),
+    Queue(Arc<Slot>),
+    Begin(Start),
+    Local(String),
+}
+
+/// How a thread is begun: under this handle, or under an id made here.
+struct Start {
+    decision: Decision,
+    handle: Option<Handle>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting")
+            .field("slot", &self.slot.id)
+            .finish()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.slot.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Waiting {
+    /// Takes the last place in the queue for a branch, in the order of calls.
+    fn new(slot: Arc<Slot>, depth: usize) -> Option<Self> {
+        let taken = slot.waiting.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = Self {
+            lease: Box::pin(slot.lease.clone().lock_owned()),
+            slot,
+        };
+        // The first poll joins the lock's queue; a lease that is had at once is kept for `held`.
+        let mut context = Context::from_waker(Waker::noop());
+        match waiting.lease.as_mut().poll(&mut context) {
+            Poll::Ready(lease) => waiting.lease = Box::pin(std::future::ready(lease)),
+            Poll::Pending if taken >= depth => return None,
+            Poll::Pending => {}
+        }
+        Some(waiting)
+    }
+
+    /// Waits until the requests before this one are through.
+    pub async fn held(mut self) -> Held {
+        let lease = self.lease.as_mut().await;
+        Held {
+            slot: self.slot.clone(),
+            lease,
+        }
+    }
+}
+
+impl Hashes {
+    pub fn of(salt: &Salt, turn: &Turn) -> Self {
+        let history: Vec<Digest> = turn
+            .history
+            .iter()
+            .map(|message| digest(salt, message))
+            .collect();
+        let seed = Fingerprint::seed(salt, &turn.caller.tenant, &turn.model, &turn.names);
+        Self {
+            roll: history
+                .iter()
+                .fold(seed, |roll, digest| roll.then(salt, digest)),
+            history,
+            prompt: turn
+                .prompt
+                .iter()
+                .map(|message| digest(salt, message))
+                .collect(),
+            instructions: instructions(salt, turn.instructions.as_deref()),
+        }
+    }
+}
+
+impl Resolver {
+    pub fn new(salt: Salt, store: Arc<Store>, side_calls: SideCalls, queue: usize) -> Self {
+        Self {
+            salt,
+            store,
+            side_calls,
+            queue,
+            minted: AtomicU64::new(0),
+        }
+    }
+
+    /// Finds the turn's branch and claims it.
+    pub fn resolve(&self, turn: &Turn, hashes: &Hashes) -> Result<Resolved, Unresolved> {
+        for _ in 0..CLAIMS {
+            let start = match self.choose(turn, hashes)? {
+                Choice::Local(answer) => {
+                    return Ok(Resolved {
+                        decision: Decision::Local,
+                        conversation: self.told(turn),
+                        continuation: Continuation::Local(answer),
+                    });
+                }
+                Choice::Queue(slot) => return self.queue(turn, slot),
+                Choice::Join(candidates, start) => {
+                    self.end_delta(turn);
+                    let mut claims = candidates.into_iter();
+                    match claims.find_map(|slot| self.join(turn, hashes, slot)) {
+                        Some(resolved) => return Ok(resolved),
+                        None => start,
+                    }
+                }
+                Choice::Begin(start) => start,
+            };
+            if let Some(resolved) = self.begin(turn, hashes, start) {
+                return Ok(resolved);
+            }
+        }
+        Err(Unresolved::TooManyWaiting(self.told(turn)))
+    }
+
+    /// A whole history came under a handle: from now on each request on it is one.
+    fn end_delta(&self, turn: &Turn) {
+        if let Some(handle) = &turn.names.handle {
+            self.store.end_delta(&(turn.caller.tenant, handle.clone()));
+        }
+    }
+
+    /// What [`Resolver::resolve`] would decide by now, and the branch it would append to.
+    pub fn preview(
+        &self,
+        turn: &Turn,
+        hashes: &Hashes,
+    ) -> Result<(Decision, Handle, Option<Arc<Slot>>), Unresolved> {
+        let free = |slot: &Arc<Slot>| {
+            slot.lease.try_lock().is_ok() && slot.look(|branch| takes(branch, turn, hashes))
+        };
+        let append = |slot: Arc<Slot>| {
+            let known = slot.look(|branch| branch.conversation().cloned());
+            let handle = turn.names.handle.clone().or(known);
+            (
+                Decision::Appended,
+                handle.unwrap_or_else(|| self.mint()),
+                Some(slot),
+            )
+        };
+        let start = match self.choose(turn, hashes)? {
+            Choice::Local(_) => return Ok((Decision::Local, self.told(turn), None)),
+            Choice::Queue(slot) if slot.look(|branch| branch.state == State::Closed) => {
+                return Ok((Decision::Replayed, self.told(turn), None));
+            }
+            Choice::Queue(slot) => return Ok(append(slot)),
+            Choice::Join(candidates, start) => match candidates.into_iter().find(free) {
+                Some(slot) => return Ok(append(slot)),
+                None => start,
+            },
+            Choice::Begin(start) => start,
+        };
+        let handle = start.handle.unwrap_or_else(|| self.mint());
+        Ok((start.decision, handle, None))
+    }
+
+    /// A branch of its own for a turn whose thread was lost, closed or quarantined.
+    pub fn anew(&self, turn: &Turn, hashes: &Hashes, conversation: &Handle) -> Held {
+        let (slot, lease) = self.store.insert(self.newborn(turn, hashes));
+        self.store
+            .set_handle(conversation, &slot, turn.history.is_empty());
+        Held { slot, lease }
+    }
+
+    /// An id that nobody else has, and nobody can guess.
+    fn mint(&self) -> Handle {
+        let count = self.minted.fetch_add(1, Ordering::Relaxed);
+        let hash = self
+            .salt
+            .hash("conversation id", [count.to_le_bytes().as_slice()]);
+        let hex: String = hash
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Handle(format!("conv_{hex}").into())
+    }
+
+    fn told(&self, turn: &Turn) -> Handle {
+        turn.names.handle.clone().unwrap_or_else(|| self.mint())
+    }
+
+    fn choose(&self, turn: &Turn, hashes: &Hashes) -> Result<Choice, Unresolved> {
+        if self.side_calls != SideCalls::Off
+            && let Some(call) = side::recognise(turn)
+        {
+            return Ok(self.beside(turn, call));
+        }
+        let opening = turn.history.is_empty();
+        let begin = |decision, handle: Option<&Handle>| {
+            Ok(Choice::Begin(Start {
+                decision,
+                handle: handle.cloned(),
+            }))
+        };
+        let Some(handle) = &turn.names.handle else {
+            return if opening {
+                begin(Decision::Created, None)
+            } else {
+                Ok(self.search(turn, hashes, None))
+            };
+        };
+        let known = self
+            .store
+            .handle(&(turn.caller.tenant, handle.clone()))
+            .and_then(|record| Some((record, self.store.branch(record.branch)?)));
+        match known {
+            Some((record, slot)) if opening => {
+                if record.delta && turn.names.narrow.is_none() {
+                    Ok(Choice::Queue(slot))
+                } else {
+                    begin(Decision::Forked, Some(handle))
+                }
+            }
+            Some((_, slot)) => Ok(self.under_handle(turn, hashes, handle, &slot)),
+            None if handle.is_ours() && opening => Err(Unresolved::NoConversation(handle.clone())),
+            None if handle.is_ours() => begin(Decision::Replayed, None),
+            None if opening => begin(Decision::Created, Some(handle)),
+            None => Ok(self.search(turn, hashes, Some(handle))),
+        }
+    }
+
+    fn beside(&self, turn: &Turn, call: SideCall) -> Choice {
+        let answer = match self.side_calls {
+            SideCalls::Local => side::answer(call, turn),
+            SideCalls::Scratch | SideCalls::Off => None,
+        };
+        match answer {
+            Some(answer) => Choice::Local(answer),
+            None => Choice::Begin(Start {
+                decision: if turn.history.is_empty() {
+                    Decision::Created
+                } else {
+                    Decision::Replayed
+                },
+                handle: None,
+            }),
+        }
+    }
+
+    /// A whole history under a handle that is known: its present branch, or an older one of it.
+    fn under_handle(
+        &self,
+        turn: &Turn,
+        hashes: &Hashes,
+        handle: &Handle,
+        slot: &Arc<Slot>,
+    ) -> Choice {
+        let lost = slot.look(|branch| fits(branch, turn, hashes) && branch.state == State::Closed);
+        let older = self.store.at(&hashes.roll).into_iter().filter(|other| {
+            other.id != slot.id
+                && other.look(|branch| {
+                    branch.tenant == turn.caller.tenant && branch.conversation() == Some(handle)
+                })
+        });
+        let candidates = std::iter::once(slot.clone()).chain(older).collect();
+        let decision = if lost {
+            Decision::Replayed
+        } else {
+            Decision::Forked
+        };
+        Choice::Join(
+            candidates,
+            Start {
+                decision,
+                handle: Some(handle.clone()),
+            },
+        )
+    }
+
+    /// Looks for the history among all tips of the tenant.
+    fn search(&self, turn: &Turn, hashes: &Hashes, handle: Option<&Handle>) -> Choice {
+        let names = &turn.names;
+        let identified = handle.is_some() || !names.users.is_empty();
+        let mut known = false;
+        let mut closed = false;
+        let mut candidates = Vec::new();
+        for slot in self.store.at(&hashes.roll) {
+            let branch = slot.branch();
+            if branch.tenant != turn.caller.tenant {
+                continue;
+            }
+            known = true;
+            let near = branch.narrow == names.narrow;
+            let compatible = near || branch.narrow.is_none() || names.narrow.is_none();
+            let instructed = identified || branch.instructions == hashes.instructions;
+            if branch.tip != hashes.roll || !compatible || !instructed || self.in_delta(&branch) {
+                continue;
+            }
+            closed |= branch.state == State::Closed;
+            candidates.push((!near, slot));
+        }
+        candidates.sort_by_key(|(far, _)| *far);
+        let decision = if known && !closed {
+            Decision::Forked
+        } else {
+            Decision::Replayed
+        };
+        Choice::Join(
+            candidates.into_iter().map(|(_, slot)| slot).collect(),
+            Start {
+                decision,
+                handle: handle.cloned(),
+            },
+        )
+    }
+
+    /// Whether a caller appends to this branch by a handle of its own, without ever showing its
+    /// history: nobody else may join, since that caller would not see it.
+    fn in_delta(&self, branch: &Branch) -> bool {
+        branch.handles.iter().any(|handle| {
+            !handle.is_ours()
+                && self
+                    .store
+                    .handle(&(branch.tenant, handle.clone()))
+                    .is_some_and(|record| record.delta)
+        })
+    }
+
+    fn queue(&self, turn: &Turn, slot: Arc<Slot>) -> Result<Resolved, Unresolved> {
+        let conversation = self.told(turn);
+        match Waiting::new(slot, self.queue) {
+            Some(waiting) => Ok(Resolved {
+                decision: Decision::Appended,
+                conversation,
+                continuation: Continuation::Wait(waiting),
+            }),
+            None => Err(Unresolved::TooManyWaiting(conversation)),
+        }
+    }
+
+    /// Compare-and-swap: the lease is had, and the tip is still the history.
+    fn join(&self, turn: &Turn, hashes: &Hashes, slot: Arc<Slot>) -> Option<Resolved> {
+        let lease = slot.lease.clone().try_lock_owned().ok()?;
+        let claimed = slot.change(|branch| {
+            let ours = takes(branch, turn, hashes);
+            if ours && branch.narrow.is_none() {
+                branch.narrow.clone_from(&turn.names.narrow);
+            }
+            ours
+        });
+        if !claimed {
+            return None;
+        }
+        if let Some(handle) = &turn.names.handle {
+            self.store.set_handle(handle, &slot, false);
+        }
+        let conversation = slot.look(|branch| branch.conversation().cloned());
+        Some(Resolved {
+            decision: Decision::Appended,
+            conversation: conversation.unwrap_or_else(|| self.told(turn)),
+            continuation: Continuation::Append(Held { slot, lease }),
+        })
+    }
+
+    /// `None` where another request began this conversation at the same time.
+    fn begin(&self, turn: &Turn, hashes: &Hashes, start: Start) -> Option<Resolved> {
+        let (slot, lease) = self.store.insert(self.newborn(turn, hashes));
+        let minted = start.handle.is_none();
+        let conversation = start.handle.unwrap_or_else(|| self.mint());
+        let first = !minted && start.decision == Decision::Created;
+        if !first {
+            self.store.set_handle(&conversation, &slot, minted);
+        } else if !self.store.claim_handle(&conversation, &slot, true) {
+            self.store.forget(slot.id);
+            return None;
+        }
+        Some(Resolved {
+            decision: start.decision,
+            conversation,
+            continuation: Continuation::Begin(Held { slot, lease }),
+        })
+    }
+
+    fn newborn(&self, turn: &Turn, hashes: &Hashes) -> Branch {
+        let seed = Fingerprint::seed(&self.salt, &turn.caller.tenant, &turn.model, &turn.names);
+        let mut branch = Branch {
+            tenant: turn.caller.tenant,
+            handles: Vec::new(),
+            narrow: turn.names.narrow.clone(),
+            thread: None,
+            tip: seed,
+            window: VecDeque::new(),
+            instructions: hashes.instructions,
+            state: State::Unborn,
+            seen: None,
+            passed: VecDeque::new(),
+        };
+        branch.advance(hashes.roll, &hashes.history);
+        branch
+    }
+}
+
+/// Whether a turn may be posted on this branch's thread.
+fn takes(branch: &Branch, turn: &Turn, hashes: &Hashes) -> bool {
+    fits(branch, turn, hashes) && branch.open_thread().is_some()
+}
+
+/// Whether a request's history is what this branch's thread holds; under one of the branch's own
+/// handles, the end of it will do.
+fn fits(branch: &Branch, turn: &Turn, hashes: &Hashes) -> bool {
+    if branch.tip == hashes.roll {
+        return true;
+    }
+    // A whole history that this branch has left behind may look like the end of it.
+    let named = |handle: &Handle| branch.handles.contains(handle);
+    turn.names.handle.as_ref().is_some_and(named)
+        && !branch.passed.contains(&hashes.roll)
+        && branch.ends_with(&hashes.history)
+}

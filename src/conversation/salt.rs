@@ -1,0 +1,51 @@
+//! The secret of this proxy that every hash it keeps is keyed with.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::ids::Tenant;
+
+/// 32 random bytes. Without them no hash that we keep can be tried against guesses.
+#[derive(Clone)]
+pub struct Salt([u8; 32]);
+
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Salt")
+    }
+}
+
+impl Salt {
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// The tenant of whoever presents this upstream key.
+    pub fn tenant_of_key(&self, key: &str) -> Tenant {
+        Tenant(self.hash("tenant of key", [key.as_bytes()]))
+    }
+
+    /// The tenant of a caller key's name: a key can be rotated, the name stays.
+    pub fn tenant_named(&self, name: &str) -> Tenant {
+        Tenant(self.hash("tenant named", [name.as_bytes()]))
+    }
+
+    /// HMAC-SHA256 over the purpose and the fields, each led by its length.
+    pub fn hash<'a>(
+        &self,
+        purpose: &'a str,
+        fields: impl IntoIterator<Item = &'a [u8]>,
+    ) -> [u8; 32] {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        for field in std::iter::once(purpose.as_bytes()).chain(fields) {
+            mac.update(&(field.len() as u64).to_le_bytes());
+            mac.update(field);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}

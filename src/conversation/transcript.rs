@@ -1,0 +1,221 @@
+//! The text that is posted: the prompt, led by what the thread does not hold yet.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::{Message, Role};
+
+/// Stands between what leads and the prompt.
+const BORDER: &str = "\n\n---\n\n";
+
+/// The trailing user and tool messages, as one text.
+pub fn prompt(history: &[Message], prompt: &[Message]) -> String {
+    let names = call_names(history);
+    let texts: Vec<String> = prompt
+        .iter()
+        .map(|message| match message.role {
+            Role::Tool => tool_result(&names, message),
+            Role::User | Role::Assistant => message.text.trim().to_owned(),
+        })
+        .filter(|text| !text.is_empty())
+        .collect();
+    texts.join("\n\n")
+}
+
+/// What leads the prompt on a new thread, or after the instructions have changed.
+#[derive(Clone)]
+pub struct Lead<'a> {
+    pub instructions: Option<&'a str>,
+    /// The instructions are not the first of this thread.
+    pub updated: bool,
+    /// The earlier conversation, where the thread does not hold it.
+    pub transcript: Option<String>,
+}
+
+impl fmt::Debug for Lead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lead").finish_non_exhaustive()
+    }
+}
+
+/// Instructions, earlier conversation and prompt, in this order.
+pub fn posted(lead: &Lead<'_>, prompt: &str) -> String {
+    let mut blocks = Vec::new();
+    match (lead.instructions, lead.updated) {
+        (Some(text), false) => blocks.push(format!("Instructions:\n\n{}", text.trim())),
+        (Some(text), true) => blocks.push(format!("Updated instructions:\n\n{}", text.trim())),
+        (None, true) => blocks.push("The earlier instructions no longer apply.".to_owned()),
+        (None, false) => {}
+    }
+    if let Some(transcript) = &lead.transcript {
+        blocks.push(format!("Earlier conversation:\n\n{transcript}"));
+    }
+    blocks.push(prompt.to_owned());
+    blocks.join(BORDER)
+}
+
+/// The newest messages that fit into `limit` bytes, oldest first. What is left out is marked.
+pub fn bounded(history: &[Message], limit: usize) -> Option<String> {
+    let names = call_names(history);
+    let mut kept = Vec::new();
+    let mut left = limit;
+    for message in history.iter().rev() {
+        let entry = entry(&names, message);
+        if entry.len() > left {
+            if kept.is_empty() {
+                kept.push(shortened(&entry, limit));
+            }
+            break;
+        }
+        left -= entry.len();
+        kept.push(entry);
+    }
+    if kept.is_empty() {
+        return None;
+    }
+    if kept.len() < history.len() {
+        kept.push("[earlier messages are left out]".to_owned());
+    }
+    kept.reverse();
+    Some(kept.join("\n\n"))
+}
+
+fn entry(names: &CallNames<'_>, message: &Message) -> String {
+    let text = message.text.trim();
+    match message.role {
+        Role::User => format!("User: {text}"),
+        Role::Tool => tool_result(names, message),
+        Role::Assistant => {
+            let mut entry = format!("Assistant: {text}");
+            for call in &message.calls {
+                entry.push_str(&format!("\n[called {} with {}]", call.name, call.arguments));
+            }
+            entry
+        }
+    }
+}
+
+/// The tools that were called, by the ids of the calls.
+type CallNames<'a> = HashMap<&'a str, &'a str>;
+
+fn call_names(history: &[Message]) -> CallNames<'_> {
+    let calls = history.iter().flat_map(|message| &message.calls);
+    calls
+        .map(|call| (call.id.as_str(), call.name.as_str()))
+        .collect()
+}
+
+fn tool_result(names: &CallNames<'_>, message: &Message) -> String {
+    let answers = message.answers.as_deref();
+    let name = answers.map(|id| names.get(id).copied().unwrap_or(id));
+    let name = name.unwrap_or("a tool");
+    format!("Result of {name}: {}", message.text.trim())
+}
+
+fn shortened(entry: &str, limit: usize) -> String {
+    let mark = "\n[the rest of this message is left out]";
+    let end = entry.floor_char_boundary(limit.saturating_sub(mark.len()));
+    format!("{}{mark}", entry.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::ToolCall;
+
+    fn message(role: Role, text: &str) -> Message {
+        Message {
+            role,
+            text: text.to_owned(),
+            calls: Vec::new(),
+            answers: None,
+            parts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn several_trailing_messages_are_one_prompt() {
+        let messages = [message(Role::User, "one "), message(Role::User, "two")];
+
+        assert_eq!(prompt(&[], &messages), "one\n\ntwo");
+    }
+
+    #[test]
+    fn a_tool_result_is_named_for_its_tool() {
+        let call = Message {
+            calls: vec![ToolCall {
+                id: "call_1".to_owned(),
+                name: "weather".to_owned(),
+                arguments: "{}".to_owned(),
+            }],
+            ..message(Role::Assistant, "")
+        };
+        let result = Message {
+            answers: Some("call_1".to_owned()),
+            ..message(Role::Tool, "rain")
+        };
+
+        assert_eq!(prompt(&[call], &[result]), "Result of weather: rain");
+    }
+
+    #[test]
+    fn instructions_and_transcript_lead_the_prompt() {
+        let lead = Lead {
+            instructions: Some("Be brief."),
+            updated: false,
+            transcript: bounded(
+                &[
+                    message(Role::User, "hi"),
+                    message(Role::Assistant, "Hello!"),
+                ],
+                1000,
+            ),
+        };
+
+        insta::assert_snapshot!(posted(&lead, "And now?"), @"
+        Instructions:
+
+        Be brief.
+
+        ---
+
+        Earlier conversation:
+
+        User: hi
+
+        Assistant: Hello!
+
+        ---
+
+        And now?
+        ");
+    }
+
+    #[test]
+    fn the_newest_messages_are_kept() {
+        let history = [
+            message(Role::User, "the first question"),
+            message(Role::Assistant, "old"),
+            message(Role::User, "new"),
+        ];
+
+        insta::assert_snapshot!(bounded(&history, 30).unwrap(), @"
+        [earlier messages are left out]
+
+        Assistant: old
+
+        User: new
+        ");
+        assert_eq!(bounded(&[], 30), None);
+    }
+
+    #[test]
+    fn one_message_too_long_keeps_its_beginning() {
+        let history = [message(Role::User, &"ü".repeat(100))];
+
+        let transcript = bounded(&history, 60).unwrap();
+
+        assert!(transcript.len() <= 60, "{} bytes", transcript.len());
+        assert!(transcript.starts_with("User: üüü"));
+    }
+}

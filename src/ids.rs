@@ -1,0 +1,32 @@
+//! What things are known by: one type for each.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A keyed hash of the upstream key, or of a caller key's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(pub [u8; 32]);
+
+/// A caller's name for a conversation; 1 to 256 bytes without control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Handle(pub Arc<str>);
+
+impl Handle {
+    /// Ids of ours begin so; a caller cannot make one up.
+    pub fn is_ours(&self) -> bool {
+        self.0.starts_with("conv_") || self.0.starts_with("resp_")
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The hash of a visible transcript, of one tenant, under one model and its user ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// A message's own hash.
+pub type Digest = [u8; 32];

@@ -1,0 +1,104 @@
+//! An answer as one body: `chat.completion`.
+
+use serde::Serialize;
+
+use crate::openai::Head;
+use crate::openai::usage::Usage;
+use crate::run::{Answer, Finish};
+
+/// The body of a chat completion.
+pub fn completion<'a>(
+    head: &'a Head,
+    answer: &'a Answer,
+    prompt_tokens: u64,
+) -> impl Serialize + use<'a> {
+    Completion {
+        id: &head.id,
+        object: "chat.completion",
+        created: head.created,
+        model: &head.model,
+        choices: [Choice {
+            index: 0,
+            message: Message {
+                role: "assistant",
+                content: &answer.text,
+                refusal: None,
+                annotations: Annotation::all(answer),
+            },
+            logprobs: None,
+            finish_reason: finish_reason(answer.finish),
+        }],
+        usage: Usage::new(prompt_tokens, &answer.text),
+    }
+}
+
+/// OpenAI's word for why an answer ends.
+pub fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+    }
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: [Choice<'a>; 1],
+    usage: Usage,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: u32,
+    message: Message<'a>,
+    logprobs: Option<()>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+    refusal: Option<()>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<Annotation<'a>>,
+}
+
+/// A source that the answer names.
+#[derive(Serialize)]
+pub struct Annotation<'a> {
+    r#type: &'static str,
+    url_citation: UrlCitation<'a>,
+}
+
+#[derive(Serialize)]
+struct UrlCitation<'a> {
+    start_index: usize,
+    end_index: usize,
+    url: &'a str,
+    title: &'a str,
+}
+
+impl<'a> Annotation<'a> {
+    /// The sources of what is left of the text: a cut may have taken the place of some.
+    pub fn all(answer: &'a Answer) -> Vec<Self> {
+        let end = answer.text.chars().count();
+        let left = answer.annotations.iter().filter(|source| source.end <= end);
+        left.map(Self::of).collect()
+    }
+
+    fn of(source: &'a crate::upstream::Annotation) -> Self {
+        Self {
+            r#type: "url_citation",
+            url_citation: UrlCitation {
+                start_index: source.start,
+                end_index: source.end,
+                url: &source.url,
+                title: &source.title,
+            },
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! A list of messages taken apart: instructions, what was said, what is asked.
+
+use super::request::{Called, Content, Message, Part, ToolCall};
+use crate::conversation::{self, Role};
+use crate::openai::Error;
+
+/// The messages of a request by what they are to a turn.
+#[derive(Clone)]
+pub struct Split {
+    /// System and developer messages, wherever they stood, joined by a blank line.
+    pub instructions: Option<String>,
+    pub history: Vec<conversation::Message>,
+    /// The user and tool messages at the end; their text is not empty.
+    pub prompt: Vec<conversation::Message>,
+}
+
+/// Takes the messages apart, or says which of them cannot be used.
+pub fn split(messages: Vec<Message>) -> Result<Split, Error> {
+    let mut instructions = Vec::new();
+    let mut said = Vec::new();
+    for (index, message) in messages.into_iter().enumerate() {
+        let place = Place(index);
+        match read(message, place)? {
+            Read::Instructions(text) => instructions.push(text),
+            Read::Said(message) => said.push(message),
+        }
+    }
+    let prompt = match said.iter().rposition(|m| m.role == Role::Assistant) {
+        Some(last) => said.split_off(last + 1),
+        None => std::mem::take(&mut said),
+    };
+    if prompt.is_empty() {
+        return Err(Error::invalid(
+            "messages",
+            "messages must end with a user or tool message: there is nothing to answer",
+        ));
+    }
+    if prompt.iter().all(|message| message.text.trim().is_empty()) {
+        return Err(Error::invalid(
+            "messages",
+            "the last user or tool message is empty: there is nothing to answer",
+        ));
+    }
+    instructions.retain(|text| !text.trim().is_empty());
+    Ok(Split {
+        instructions: (!instructions.is_empty()).then(|| instructions.join("\n\n")),
+        history: said,
+        prompt,
+    })
+}
+
+enum Read {
+    Instructions(String),
+    Said(conversation::Message),
+}
+
+fn read(message: Message, place: Place) -> Result<Read, Error> {
+    let Some(role) = message.role.as_deref() else {
+        let path = place.of("role");
+        return Err(Error::invalid(&path, format!("{path} is missing")));
+    };
+    match role {
+        "system" | "developer" => {
+            let text = place.text(message.content)?;
+            text.map(Read::Instructions)
+                .ok_or_else(|| place.no_content())
+        }
+        "user" => match place.text(message.content)? {
+            Some(text) => Ok(Read::Said(said(Role::User, text))),
+            None => Err(place.no_content()),
+        },
+        "assistant" => assistant(message, place).map(Read::Said),
+        "tool" => {
+            let text = place.text(message.content)?.unwrap_or_default();
+            Ok(Read::Said(conversation::Message {
+                answers: message.tool_call_id,
+                ..said(Role::Tool, text)
+            }))
+        }
+        "function" => {
+            let text = place.text(message.content)?.unwrap_or_default();
+            Ok(Read::Said(conversation::Message {
+                answers: message.name,
+                ..said(Role::Tool, text)
+            }))
+        }
+        _ => Err(Error::invalid(
+            place.of("role"),
+            format!(
+                "{} must be one of system, developer, user, assistant, tool and function",
+                place.of("role")
+            ),
+        )),
+    }
+}
+
+fn assistant(message: Message, place: Place) -> Result<conversation::Message, Error> {
+    if message.spoken {
+        let path = place.of("audio");
+        let message = format!("{path} names a spoken answer, which is not known here");
+        return Err(Error::unsupported(path, message));
+    }
+    let content = place.text(message.content)?;
+    let texts = [content, message.refusal].into_iter().flatten();
+    let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+    let mut calls = Vec::new();
+    for (index, call) in message.tool_calls.into_iter().enumerate() {
+        calls.push(tool_call(call, &place.of(&format!("tool_calls[{index}]")))?);
+    }
+    if let Some(called) = message.function_call {
+        let id = called.name.clone();
+        let call = ToolCall {
+            id,
+            called: Some(called),
+        };
+        calls.push(tool_call(call, &place.of("function_call"))?);
+    }
+    Ok(conversation::Message {
+        calls,
+        ..said(Role::Assistant, texts.join("\n"))
+    })
+}
+
+fn tool_call(call: ToolCall, path: &str) -> Result<conversation::ToolCall, Error> {
+    let Some(Called {
+        name: Some(name),
+        arguments,
+    }) = call.called
+    else {
+        let message = format!("{path} must name the function that was called");
+        return Err(Error::invalid(path, message));
+    };
+    Ok(conversation::ToolCall {
+        id: call.id.unwrap_or_default(),
+        name,
+        arguments,
+    })
+}
+
+fn said(role: Role, text: String) -> conversation::Message {
+    conversation::Message {
+        role,
+        text,
+        calls: Vec::new(),
+        answers: None,
+        parts: Vec::new(),
+    }
+}
+
+/// Where a message stands in the request.
+#[derive(Clone, Copy)]
+struct Place(usize);
+
+impl Place {
+    fn of(self, field: &str) -> String {
+        format!("messages[{}].{field}", self.0)
+    }
+
+    fn no_content(self) -> Error {
+        let path = self.of("content");
+        let message = format!("{path} must be a string or an array of parts");
+        Error::invalid(path, message)
+    }
+
+    fn text(self, content: Option<Content>) -> Result<Option<String>, Error> {
+        let parts = match content {
+            None => return Ok(None),
+            Some(Content::Text(text)) => return Ok(Some(text)),
+            Some(Content::Parts(parts)) => parts,
+        };
+        let mut texts = Vec::with_capacity(parts.len());
+        for (index, part) in parts.into_iter().enumerate() {
+            texts.push(self.part(part, index)?);
+        }
+        Ok(Some(texts.join("\n")))
+    }
+
+    fn part(self, part: Part, index: usize) -> Result<String, Error> {
+        let path = self.of(&format!("content[{index}]"));
+        match part.kind.as_deref() {
+            Some("text" | "refusal" | "input_text" | "output_text") => part.text.ok_or_else(|| {
+                Error::invalid(&path, format!("{path} must have its text as a string"))
+            }),
+            Some("image_url" | "input_image" | "input_audio" | "file" | "input_file") => {
+                Err(Error::unsupported(
+                    &path,
+                    format!(
+                        "{path} is not text: images, audio and files cannot be sent to the upstream"
+                    ),
+                ))
+            }
+            Some(_) => Err(Error::unsupported(
+                &path,
+                format!("{path} is of a type that is not known here; text parts are"),
+            )),
+            None => Err(Error::invalid(&path, format!("{path} must have a type"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn taken_apart(messages: Value) -> Result<Split, Error> {
+        split(serde_json::from_value(messages).unwrap())
+    }
+
+    /// Role and text of each message, for comparing.
+    fn lines(messages: &[conversation::Message]) -> Vec<(Role, &str)> {
+        let lines = messages.iter();
+        lines
+            .map(|message| (message.role, message.text.as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn instructions_are_gathered_from_wherever_they_stand() {
+        let split = taken_apart(json!([
+            {"role": "system", "content": "One."},
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+            {"role": "system", "content": " "},
+            {"role": "developer", "content": [{"type": "text", "text": "Two."}]},
+        ]))
+        .unwrap();
+
+        assert_eq!(split.instructions.as_deref(), Some("One.\n\nTwo."));
+        assert_eq!(
+            lines(&split.history),
+            [(Role::User, "a"), (Role::Assistant, "b")]
+        );
+        assert_eq!(lines(&split.prompt), [(Role::User, "c")]);
+    }
+
+    #[test]
+    fn all_user_and_tool_messages_at_the_end_are_the_prompt() {
+        let split = taken_apart(json!([
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": null, "tool_calls": [
+                {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "b"},
+            {"role": "user", "name": "jane", "content": [
+                {"type": "text", "text": "c"}, {"type": "text", "text": "d"}]},
+        ]))
+        .unwrap();
+
+        assert_eq!(
+            lines(&split.history),
+            [(Role::User, "a"), (Role::Assistant, "")]
+        );
+        assert_eq!(split.history[1].calls[0].id, "call_1");
+        assert_eq!(
+            lines(&split.prompt),
+            [(Role::Tool, "b"), (Role::User, "c\nd")]
+        );
+        assert_eq!(split.prompt[0].answers.as_deref(), Some("call_1"));
+    }
+
+    #[test]
+    fn a_function_of_old_is_a_tool_called_by_its_name() {
+        let split = taken_apart(json!([
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "function", "name": "f", "content": "b"},
+        ]))
+        .unwrap();
+
+        assert_eq!(split.history[1].calls[0].id, "f");
+        assert_eq!(split.prompt[0].role, Role::Tool);
+        assert_eq!(split.prompt[0].answers.as_deref(), Some("f"));
+    }
+
+    #[test]
+    fn a_refusal_is_what_the_assistant_said() {
+        for message in [
+            json!({"role": "assistant", "content": null, "refusal": "No."}),
+            json!({"role": "assistant", "content": "", "refusal": "No."}),
+            json!({"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}),
+        ] {
+            let split = taken_apart(json!([message, {"role": "user", "content": "a"}])).unwrap();
+
+            assert_eq!(lines(&split.history), [(Role::Assistant, "No.")]);
+        }
+    }
+
+    fn check_refused(messages: &Value, reason: crate::openai::Reason, param: &str) {
+        let error = taken_apart(messages.clone()).map(drop).unwrap_err();
+
+        assert_eq!(error.param.as_deref(), Some(param), "{messages}");
+        assert_eq!(error.reason, reason, "{messages}");
+    }
+
+    #[test]
+    fn a_list_that_asks_nothing_is_refused() {
+        for messages in [
+            json!([]),
+            json!([{"role": "system", "content": "a"}]),
+            json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]),
+            json!([{"role": "user", "content": " \n"}]),
+            json!([{"role": "user", "content": []}]),
+            json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
+                {"role": "tool", "content": null}]),
+        ] {
+            check_refused(&messages, crate::openai::Reason::InvalidValue, "messages");
+        }
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_used_is_refused_by_its_place() {
+        use crate::openai::Reason::{InvalidValue, Unsupported};
+        for (message, reason, param) in [
+            (json!({"content": "a"}), InvalidValue, "messages[0].role"),
+            (json!({"role": "robot"}), InvalidValue, "messages[0].role"),
+            (json!({"role": "user"}), InvalidValue, "messages[0].content"),
+            (
+                json!({"role": "system"}),
+                InvalidValue,
+                "messages[0].content",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "text"}]}),
+                InvalidValue,
+                "messages[0].content[0]",
+            ),
+            (
+                json!({"role": "user", "content": [{"text": "a"}]}),
+                InvalidValue,
+                "messages[0].content[0]",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "text", "text": "a"},
+                    {"type": "image_url", "image_url": {"url": "data:,"}}]}),
+                Unsupported,
+                "messages[0].content[1]",
+            ),
+            (
+                json!({"role": "tool", "content": [{"type": "input_audio"}]}),
+                Unsupported,
+                "messages[0].content[0]",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "hologram"}]}),
+                Unsupported,
+                "messages[0].content[0]",
+            ),
+            (
+                json!({"role": "assistant", "audio": {"id": "a"}}),
+                Unsupported,
+                "messages[0].audio",
+            ),
+            (
+                json!({"role": "assistant", "tool_calls": [{"id": "a"}]}),
+                InvalidValue,
+                "messages[0].tool_calls[0]",
+            ),
+        ] {
+            check_refused(
+                &json!([message, {"role": "user", "content": "a"}]),
+                reason,
+                param,
+            );
+        }
+    }
+}

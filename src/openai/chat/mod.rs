@@ -1,0 +1,12 @@
+//! Chat completions: the request as a turn, the answer as a body or as chunks.
+
+mod chunks;
+mod completion;
+mod messages;
+mod request;
+mod turn;
+
+pub use chunks::Chunks;
+pub use completion::completion;
+pub use request::ChatRequest;
+pub use turn::{Asked, MOST_STOPS};

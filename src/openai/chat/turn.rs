@@ -1,0 +1,358 @@
+//! A request for a chat completion becomes a turn.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::messages::{Split, split};
+use super::request::ChatRequest;
+use crate::conversation::{Limits, Repeat, Turn};
+use crate::openai::fields::Fields;
+use crate::openai::names::names;
+use crate::openai::{Envelope, Error, Policy, models, params, usage};
+
+/// A request has at most this many stop sequences, as OpenAI has it.
+pub const MOST_STOPS: usize = 4;
+
+/// A request understood: the turn, and how the caller wants to be answered.
+#[derive(Clone)]
+pub struct Asked {
+    pub turn: Turn,
+    pub stream: bool,
+    /// Whether a stream ends with a chunk that tells the usage.
+    pub include_usage: bool,
+    /// The name that the caller asked for.
+    pub model: String,
+    /// The fields that change nothing here, for `X-Ignored-Params`.
+    pub ignored: Vec<String>,
+    pub prompt_tokens: u64,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked")
+            .field("model", &self.model)
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ChatRequest {
+    /// What the request asks for, or why it cannot be had.
+    pub fn into_turn(self, envelope: Envelope, policy: &Policy) -> Result<Asked, Error> {
+        let fields = Fields::new(&self.fields);
+        let model = model(fields, policy)?.to_owned();
+        let stream = fields.flag("stream")?.unwrap_or(false);
+        let include_usage = include_usage(fields)?;
+        let limits = limits(fields)?;
+        let names = names(&envelope, fields)?;
+        fields.count("n")?;
+        let ignored = params::ignored(&self.fields, policy)?;
+        let Split {
+            instructions,
+            history,
+            prompt,
+        } = split(self.messages)?;
+        let prompt_tokens =
+            usage::prompt_tokens(instructions.as_deref(), history.iter().chain(&prompt));
+        let deadline = deadline(&envelope, stream);
+        let turn = Turn {
+            caller: envelope.caller,
+            model: model.clone(),
+            instructions,
+            history,
+            prompt,
+            names,
+            limits,
+            repeat: Repeat {
+                body: envelope.body,
+                idempotency_key: envelope.idempotency_key,
+                marked: envelope.marked,
+            },
+            deadline,
+        };
+        Ok(Asked {
+            turn,
+            stream,
+            include_usage: stream && include_usage,
+            model,
+            ignored,
+            prompt_tokens,
+        })
+    }
+}
+
+fn model<'a>(fields: Fields<'a>, policy: &Policy) -> Result<&'a str, Error> {
+    let model = fields.text("model")?.unwrap_or_default();
+    if model.is_empty() {
+        let message = match policy.aliases.first() {
+            Some(alias) => format!("model is missing: add \"model\": \"{alias}\" to the request"),
+            None => "model is missing: add any name".to_owned(),
+        };
+        return Err(Error::invalid("model", message));
+    }
+    models::check(policy, model)?;
+    Ok(model)
+}
+
+fn include_usage(fields: Fields<'_>) -> Result<bool, Error> {
+    match fields.object("stream_options", "stream_options.")? {
+        Some(options) => Ok(options.flag("include_usage")?.unwrap_or(false)),
+        None => Ok(false),
+    }
+}
+
+fn limits(fields: Fields<'_>) -> Result<Limits, Error> {
+    let counts = [
+        fields.count("max_tokens")?,
+        fields.count("max_completion_tokens")?,
+    ];
+    Ok(Limits {
+        stop: stop(fields.value("stop"))?,
+        max_tokens: counts.into_iter().flatten().min(),
+    })
+}
+
+fn stop(value: Option<&Value>) -> Result<Vec<String>, Error> {
+    let wanted = || {
+        let message =
+            format!("stop must be a string or an array of up to {MOST_STOPS}, none of them empty");
+        Error::invalid("stop", message)
+    };
+    let stops: Vec<&Value> = match value {
+        None => Vec::new(),
+        Some(Value::Array(stops)) => stops.iter().collect(),
+        Some(stop) => vec![stop],
+    };
+    if stops.len() > MOST_STOPS {
+        return Err(wanted());
+    }
+    stops
+        .into_iter()
+        .map(|stop| match stop.as_str() {
+            Some(text) if !text.is_empty() => Ok(text.to_owned()),
+            _ => Err(wanted()),
+        })
+        .collect()
+}
+
+/// A caller that waits for the whole answer is told in time, a second before it gives up by itself.
+fn deadline(envelope: &Envelope, stream: bool) -> Duration {
+    match envelope.patience {
+        Some(patience) if !stream => envelope
+            .deadline
+            .min(patience.saturating_sub(Duration::from_secs(1))),
+        _ => envelope.deadline,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::conversation::Caller;
+    use crate::ids::Tenant;
+    use crate::openai::Reason;
+    use crate::secret::Secret;
+
+    fn envelope() -> Envelope {
+        Envelope {
+            caller: Caller {
+                tenant: Tenant([0; 32]),
+                key: Secret::new("placeholder"),
+            },
+            handle: None,
+            narrow: None,
+            users: Vec::new(),
+            side_call: None,
+            idempotency_key: None,
+            marked: false,
+            patience: None,
+            deadline: Duration::from_secs(590),
+            body: [0; 32],
+        }
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            aliases: vec!["chaturdata".to_owned()],
+            ..Policy::default()
+        }
+    }
+
+    /// A plain request with these fields on top.
+    fn request(fields: &Value) -> ChatRequest {
+        let mut body: Map<String, Value> = serde_json::from_value(json!({
+            "model": "chaturdata",
+            "messages": [{"role": "user", "content": "Hi"}],
+        }))
+        .unwrap();
+        body.extend(fields.as_object().cloned().unwrap());
+        serde_json::from_value(Value::Object(body)).unwrap()
+    }
+
+    fn asked(fields: &Value) -> Asked {
+        request(fields).into_turn(envelope(), &policy()).unwrap()
+    }
+
+    #[test]
+    fn limits_are_read_however_they_are_written() {
+        for (fields, stop, max_tokens) in [
+            (json!({}), vec![], None),
+            (json!({"stop": null, "max_tokens": null}), vec![], None),
+            (json!({"stop": "a"}), vec!["a"], None),
+            (json!({"stop": []}), vec![], None),
+            (
+                json!({"stop": ["a", "b", "c", "d"]}),
+                vec!["a", "b", "c", "d"],
+                None,
+            ),
+            (json!({"max_tokens": 100.0}), vec![], Some(100)),
+            (
+                json!({"max_tokens": 9, "max_completion_tokens": 5}),
+                vec![],
+                Some(5),
+            ),
+            (
+                json!({"max_tokens": 5, "max_completion_tokens": 9}),
+                vec![],
+                Some(5),
+            ),
+        ] {
+            let limits = asked(&fields).turn.limits;
+
+            assert_eq!(limits.stop, stop, "{fields}");
+            assert_eq!(limits.max_tokens, max_tokens, "{fields}");
+        }
+    }
+
+    #[test]
+    fn usage_is_told_in_streams_that_ask_for_it() {
+        for (fields, stream, include_usage) in [
+            (json!({}), false, false),
+            (json!({"stream": true}), true, false),
+            (json!({"stream": true, "stream_options": {}}), true, false),
+            (
+                json!({"stream": true, "stream_options": {"include_usage": true}}),
+                true,
+                true,
+            ),
+            (
+                json!({"stream": false, "stream_options": {"include_usage": true}}),
+                false,
+                false,
+            ),
+        ] {
+            let asked = asked(&fields);
+
+            assert_eq!(
+                (asked.stream, asked.include_usage),
+                (stream, include_usage),
+                "{fields}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_used_is_refused_by_its_field() {
+        for (fields, param) in [
+            (json!({"model": null}), "model"),
+            (json!({"model": ""}), "model"),
+            (json!({"model": 4}), "model"),
+            (json!({"messages": []}), "messages"),
+            (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
+            (json!({"stop": ""}), "stop"),
+            (json!({"stop": ["a", 1]}), "stop"),
+            (json!({"max_tokens": 0}), "max_tokens"),
+            (
+                json!({"max_completion_tokens": -1}),
+                "max_completion_tokens",
+            ),
+            (json!({"max_tokens": "5"}), "max_tokens"),
+            (json!({"n": 0}), "n"),
+            (json!({"n": "two"}), "n"),
+            (json!({"stream": "yes"}), "stream"),
+            (json!({"stream_options": true}), "stream_options"),
+            (
+                json!({"stream_options": {"include_usage": 1}}),
+                "stream_options.include_usage",
+            ),
+            (json!({"user": ["a"]}), "user"),
+            (json!({"conversation": 1.5}), "conversation"),
+        ] {
+            let refused = request(&fields).into_turn(envelope(), &policy());
+
+            let error = refused.unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{fields}");
+            assert_eq!(error.reason, Reason::InvalidValue, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_caller_without_a_model_is_told_one() {
+        let refused = request(&json!({"model": null})).into_turn(envelope(), &policy());
+
+        assert_eq!(
+            refused.unwrap_err().message,
+            r#"model is missing: add "model": "chaturdata" to the request"#
+        );
+    }
+
+    #[test]
+    fn a_caller_of_little_patience_is_answered_before_it_gives_up() {
+        let seconds = Duration::from_secs;
+        for (stream, patience, deadline) in [
+            (false, None, seconds(590)),
+            (false, Some(seconds(600)), seconds(590)),
+            (false, Some(seconds(20)), seconds(19)),
+            (true, Some(seconds(20)), seconds(590)),
+        ] {
+            let envelope = Envelope {
+                patience,
+                ..envelope()
+            };
+
+            let asked = request(&json!({"stream": stream})).into_turn(envelope, &policy());
+
+            assert_eq!(
+                asked.unwrap().turn.deadline,
+                deadline,
+                "{stream} {patience:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_turn_says_what_the_head_and_the_body_say() {
+        let envelope = Envelope {
+            handle: Some("new".to_owned()),
+            narrow: Some("{{CHAT}}".to_owned()),
+            users: vec!["h".to_owned()],
+            side_call: Some("title".to_owned()),
+            idempotency_key: Some("k".to_owned()),
+            marked: true,
+            body: [7; 32],
+            ..envelope()
+        };
+
+        let fields = json!({"model": "gpt-4o", "user": "u", "metadata": {"chat_id": "c"}});
+        let asked = request(&fields).into_turn(envelope, &policy()).unwrap();
+
+        let names = asked.turn.names;
+        assert_eq!(names.handle.unwrap().to_string(), "c");
+        assert_eq!(names.narrow, None);
+        assert_eq!(names.users, ["user=u", "header=h"]);
+        assert_eq!(names.side_call.as_deref(), Some("title"));
+        assert_eq!(asked.turn.repeat.idempotency_key.as_deref(), Some("k"));
+        assert!(asked.turn.repeat.marked);
+        assert_eq!(asked.turn.repeat.body, [7; 32]);
+        assert_eq!(
+            (asked.model.as_str(), asked.turn.model.as_str()),
+            ("gpt-4o", "gpt-4o")
+        );
+        assert!(asked.ignored.is_empty());
+        assert_eq!(asked.prompt_tokens, 8);
+    }
+}

@@ -1,0 +1,107 @@
+//! The OpenAI wire as values: a request becomes a turn, what a run reports becomes a body or frames.
+
+pub mod chat;
+mod fields;
+pub mod models;
+pub mod names;
+mod object;
+pub mod params;
+pub mod usage;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::conversation::Caller;
+
+/// What a request says outside its body; the server reads it off the head.
+#[derive(Clone)]
+pub struct Envelope {
+    pub caller: Caller,
+    /// `X-Conversation-Id`.
+    pub handle: Option<String>,
+    /// The first narrowing header that is there.
+    pub narrow: Option<String>,
+    /// Values of the user-id headers.
+    pub users: Vec<String>,
+    /// The value of a header that marks a chat program's side call.
+    pub side_call: Option<String>,
+    pub idempotency_key: Option<String>,
+    /// `x-stainless-retry-count` above 0.
+    pub marked: bool,
+    /// `x-stainless-read-timeout`, where it is 2 s or more.
+    pub patience: Option<Duration>,
+    /// `X-Request-Timeout`, or the configured deadline.
+    pub deadline: Duration,
+    /// SHA-256 of the route and the body without insignificant white space.
+    pub body: [u8; 32],
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("marked", &self.marked)
+            .field("patience", &self.patience)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the configuration says of requests.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// The model names that are listed.
+    pub aliases: Vec<String>,
+    /// Other model names are unknown.
+    pub strict_models: bool,
+    /// What would be ignored is refused.
+    pub strict_parameters: bool,
+}
+
+/// What an answer says of itself, minted once per request.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// `chatcmpl-` and 32 hex digits.
+    pub id: String,
+    /// Seconds since the epoch.
+    pub created: u64,
+    /// The name the caller asked for.
+    pub model: String,
+}
+
+/// Why a request cannot be served as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    pub reason: Reason,
+    pub message: String,
+    /// The field, as a path: `messages[0].content`.
+    pub param: Option<String>,
+}
+
+impl Error {
+    pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            reason: Reason::InvalidValue,
+            message: message.into(),
+            param: Some(param.into()),
+        }
+    }
+
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            reason: Reason::Unsupported,
+            message: message.into(),
+            param: Some(param.into()),
+        }
+    }
+}
+
+/// What is wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Wrong shape, or a value that cannot be used.
+    InvalidValue,
+    /// Understood, and not to be had here.
+    Unsupported,
+    UnknownModel,
+}

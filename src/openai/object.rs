@@ -1,0 +1,39 @@
+//! Reading JSON objects as clients write them: unknown keys are skipped, of equal keys the last wins.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserializer;
+use serde::de::{MapAccess, Visitor};
+
+/// A value made of the keys of an object, as they come.
+pub trait FromKeys<'de>: Default {
+    /// What is said of a value that is no object: "a message".
+    const WHAT: &'static str;
+
+    /// Takes the value of this key, whatever came for it before.
+    fn take<A: MapAccess<'de>>(&mut self, key: &str, values: &mut A) -> Result<(), A::Error>;
+}
+
+/// Reads an object. serde's derive would refuse a key that stands twice.
+pub fn object<'de, T: FromKeys<'de>, D: Deserializer<'de>>(json: D) -> Result<T, D::Error> {
+    json.deserialize_map(Keys(PhantomData))
+}
+
+struct Keys<T>(PhantomData<T>);
+
+impl<'de, T: FromKeys<'de>> Visitor<'de> for Keys<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (an object)", T::WHAT)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let mut value = T::default();
+        while let Some(key) = map.next_key::<String>()? {
+            value.take(&key, &mut map)?;
+        }
+        Ok(value)
+    }
+}

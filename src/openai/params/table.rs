@@ -1,0 +1,281 @@
+//! The table itself: every field, and which of its values ask for something.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::openai::names::HANDLE_FIELDS;
+
+/// A field of a request, and what becomes of it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Parameter {
+    pub name: &'static str,
+    pub treatment: Treatment,
+    pub note: &'static str,
+    /// Values that ask for what comes anyway: neither told nor refused.
+    #[serde(skip)]
+    usual: fn(&Value) -> bool,
+    /// Values that would change what the answer means, and cannot be had.
+    #[serde(skip)]
+    refused: fn(&Value) -> bool,
+}
+
+/// What becomes of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Treatment {
+    /// It does what OpenAI says it does.
+    Honoured,
+    /// The upstream has no such thing; the proxy does it.
+    Emulated,
+    /// It changes nothing, and `X-Ignored-Params` says so.
+    Ignored,
+    /// Any value but the usual one is answered with 400.
+    Refused,
+}
+
+impl Treatment {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Honoured => "honoured",
+            Self::Emulated => "emulated",
+            Self::Ignored => "ignored",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Every field of a chat completion request, and those of ours that name a conversation.
+pub const CHAT: &[Parameter] = &[
+    honour("messages", "text; images, audio and files in are refused"),
+    honour("model", "any name, unless `models.strict` is on"),
+    honour("stream", "text arrives as the upstream's answer grows"),
+    honour(
+        "stream_options",
+        "`include_usage`; other options change nothing",
+    ),
+    emulate("stop", "up to 4; the answer is cut before the first"),
+    emulate(
+        "max_completion_tokens",
+        "the answer is cut by the estimate that `usage` reports",
+    ),
+    emulate(
+        "max_tokens",
+        "as `max_completion_tokens`; of the two the smaller",
+    ),
+    refuse("n", is_one, "only 1 can be had"),
+    refuse(
+        "response_format",
+        is_plain_text,
+        "only `{\"type\": \"text\"}` can be had",
+    ),
+    ignore("tools", is_empty, "tools are never called"),
+    Parameter {
+        refused: wants_a_call,
+        ..ignore(
+            "tool_choice",
+            is_none,
+            "`auto` changes nothing; `required` and named tools are refused",
+        )
+    },
+    ignore("parallel_tool_calls", is_true, "tools are never called"),
+    ignore("functions", is_empty, "functions are never called"),
+    Parameter {
+        refused: wants_a_call,
+        ..ignore(
+            "function_call",
+            is_none,
+            "`auto` changes nothing; a named function is refused",
+        )
+    },
+    refuse("logprobs", is_false, "the upstream tells no probabilities"),
+    refuse(
+        "top_logprobs",
+        is_zero,
+        "the upstream tells no probabilities",
+    ),
+    refuse("modalities", is_text_alone, "only `[\"text\"]` can be had"),
+    refuse("audio", never, "answers are text"),
+    refuse(
+        "web_search_options",
+        never,
+        "answers come from the connected data sources, never from the web",
+    ),
+    refuse("moderation", never, "nothing is moderated"),
+    honour("user", "keeps the conversations of different users apart"),
+    honour(
+        "safety_identifier",
+        "keeps the conversations of different users apart",
+    ),
+    ignore(
+        "metadata",
+        is_names_alone,
+        "may name the conversation, as the fields at the end do; the rest changes nothing",
+    ),
+    ignore("temperature", is_one, "the upstream has no such setting"),
+    ignore("top_p", is_one, "the upstream has no such setting"),
+    ignore(
+        "frequency_penalty",
+        is_zero,
+        "the upstream has no such setting",
+    ),
+    ignore(
+        "presence_penalty",
+        is_zero,
+        "the upstream has no such setting",
+    ),
+    ignore("logit_bias", is_empty, "the upstream has no such setting"),
+    ignore("seed", never, "the upstream has no such setting"),
+    ignore(
+        "reasoning_effort",
+        never,
+        "the upstream has no such setting",
+    ),
+    ignore("verbosity", is_medium, "the upstream has no such setting"),
+    ignore("prediction", never, "the upstream takes no predictions"),
+    ignore("service_tier", is_default_tier, "there is one tier"),
+    ignore("store", is_false, "completions are not stored"),
+    ignore("prompt_cache_key", never, "nothing is cached"),
+    ignore("prompt_cache_options", never, "nothing is cached"),
+    ignore("prompt_cache_retention", never, "nothing is cached"),
+    honour(
+        "conversation",
+        "not OpenAI's: the conversation's name, or an object with its `id`",
+    ),
+    honour("conversation_id", "not OpenAI's: the conversation's name"),
+    honour(
+        "thread_id",
+        "not OpenAI's: the conversation's name, never an upstream id",
+    ),
+    honour("session_id", "not OpenAI's: the conversation's name"),
+    honour("chat_id", "not OpenAI's: the conversation's name"),
+];
+
+/// What becomes of one value of a field.
+pub enum Verdict {
+    Served,
+    Ignored,
+    Refused,
+}
+
+impl Parameter {
+    pub fn judge(&self, value: &Value) -> Verdict {
+        if (self.usual)(value) {
+            return Verdict::Served;
+        }
+        match self.treatment {
+            Treatment::Refused => Verdict::Refused,
+            _ if (self.refused)(value) => Verdict::Refused,
+            Treatment::Ignored => Verdict::Ignored,
+            Treatment::Honoured | Treatment::Emulated => Verdict::Served,
+        }
+    }
+}
+
+const fn honour(name: &'static str, note: &'static str) -> Parameter {
+    Parameter {
+        name,
+        treatment: Treatment::Honoured,
+        note,
+        usual: never,
+        refused: never,
+    }
+}
+
+const fn emulate(name: &'static str, note: &'static str) -> Parameter {
+    Parameter {
+        name,
+        treatment: Treatment::Emulated,
+        note,
+        usual: never,
+        refused: never,
+    }
+}
+
+const fn ignore(name: &'static str, usual: fn(&Value) -> bool, note: &'static str) -> Parameter {
+    Parameter {
+        name,
+        treatment: Treatment::Ignored,
+        note,
+        usual,
+        refused: never,
+    }
+}
+
+const fn refuse(name: &'static str, usual: fn(&Value) -> bool, note: &'static str) -> Parameter {
+    Parameter {
+        name,
+        treatment: Treatment::Refused,
+        note,
+        usual,
+        refused: never,
+    }
+}
+
+fn never(_: &Value) -> bool {
+    false
+}
+
+fn is_true(value: &Value) -> bool {
+    value == true
+}
+
+fn is_false(value: &Value) -> bool {
+    value == false
+}
+
+fn is_zero(value: &Value) -> bool {
+    value.as_f64() == Some(0.0)
+}
+
+fn is_one(value: &Value) -> bool {
+    value.as_f64() == Some(1.0)
+}
+
+fn is_none(value: &Value) -> bool {
+    value == "none"
+}
+
+fn is_medium(value: &Value) -> bool {
+    value == "medium"
+}
+
+fn is_default_tier(value: &Value) -> bool {
+    value == "auto" || value == "default"
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(values) => values.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_text_alone(value: &Value) -> bool {
+    let modalities = value.as_array().map(Vec::as_slice);
+    matches!(modalities, Some([only]) if only == "text")
+}
+
+fn is_plain_text(value: &Value) -> bool {
+    value.get("type").is_some_and(|kind| kind == "text")
+}
+
+fn is_names_alone(value: &Value) -> bool {
+    let names = value.as_object();
+    names.is_some_and(|names| {
+        names
+            .keys()
+            .all(|name| HANDLE_FIELDS.contains(&name.as_str()))
+    })
+}
+
+/// Whether the model is told to call something: `allowed_tools` may still leave it free.
+fn wants_a_call(value: &Value) -> bool {
+    match value {
+        Value::Object(choice) => {
+            let allowed = choice.get("allowed_tools").unwrap_or(value);
+            allowed.get("mode").is_none_or(|mode| mode != "auto")
+        }
+        choice => choice != "auto" && choice != "none",
+    }
+}

@@ -1,0 +1,77 @@
+//! Tokens, estimated: the upstream reports none.
+
+use serde::Serialize;
+
+use crate::conversation::Message;
+use crate::run::tokens::estimate;
+
+/// The tokens of a request and its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+}
+
+impl Usage {
+    /// `prompt_tokens` as [`prompt_tokens`] counted them.
+    pub fn new(prompt_tokens: u64, answer: &str) -> Self {
+        let completion_tokens = estimate(answer);
+        Self {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens.saturating_add(completion_tokens),
+        }
+    }
+}
+
+/// The tokens of all that a request says.
+pub fn prompt_tokens<'a>(
+    instructions: Option<&str>,
+    messages: impl Iterator<Item = &'a Message>,
+) -> u64 {
+    // OpenAI's own count: 3 for the answer's beginning, and for each message 3 and its role.
+    const ANSWER: u64 = 3;
+    const MESSAGE: u64 = 4;
+    let instructions = instructions.map_or(0, |text| MESSAGE + estimate(text));
+    let messages: u64 = messages
+        .map(|message| {
+            let calls = message
+                .calls
+                .iter()
+                .map(|call| MESSAGE + estimate(&call.name) + estimate(&call.arguments));
+            MESSAGE + estimate(&message.text) + calls.sum::<u64>()
+        })
+        .sum();
+    ANSWER + instructions + messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::Role;
+
+    #[test]
+    fn a_prompt_costs_its_text_and_a_little_for_each_message() {
+        let message = Message {
+            role: Role::User,
+            text: "Hi".to_owned(),
+            calls: Vec::new(),
+            answers: None,
+            parts: Vec::new(),
+        };
+
+        assert_eq!(prompt_tokens(None, [&message].into_iter()), 8);
+        assert_eq!(
+            prompt_tokens(Some("Be kind."), [&message].into_iter()),
+            12 + estimate("Be kind.")
+        );
+    }
+
+    #[test]
+    fn the_total_is_the_sum() {
+        let usage = Usage::new(8, "Yes");
+
+        assert_eq!(usage.total_tokens, 8 + estimate("Yes"));
+    }
+}

@@ -1,0 +1,127 @@
+//! What one read of a thread ended with, and how the next read tells what is new.
+
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::conversation::canonical::squashed;
+use crate::store::Seen;
+use crate::upstream::{Message, Role, Thread};
+
+/// How many of a thread's newest messages are remembered between reads.
+const REMEMBERED: usize = 32;
+
+/// Remembers a read in which nothing of ours is looked for.
+pub fn remember(thread: &Thread) -> Seen {
+    let ends = (thread.messages.first(), thread.messages.last());
+    let speakers = ends
+        .0
+        .zip(ends.1)
+        .map(|(first, last)| (first.role, last.role));
+    let by_role = match speakers {
+        Some((Some(Role::User), Some(Role::Assistant))) => Some(false),
+        Some((Some(Role::Assistant), Some(Role::User))) => Some(true),
+        _ => None,
+    };
+    let newest_first = newest_first(&Seen::default(), thread).or(by_role);
+    let mut messages: Vec<&Message> = thread.messages.iter().collect();
+    if newest_first == Some(true) {
+        messages.reverse();
+    }
+    seen(&messages, newest_first)
+}
+
+/// Whether a read shows no message but those that were seen.
+pub fn nothing_new(seen: &Seen, thread: &Thread) -> bool {
+    let forward: Vec<&Message> = thread.messages.iter().collect();
+    let backward: Vec<&Message> = thread.messages.iter().rev().collect();
+    [(false, forward), (true, backward)]
+        .into_iter()
+        .filter(|(newest_first, _)| seen.newest_first.is_none_or(|order| order == *newest_first))
+        .any(|(newest_first, messages)| {
+            known(seen, &messages, newest_first) == Some(messages.len())
+        })
+}
+
+/// The messages of a thread, oldest first as far as can be told, with their roles: what a
+/// transcript can be made of where no caller holds it.
+pub fn in_order<'a>(seen: &Seen, thread: &'a Thread) -> Vec<&'a Message> {
+    let newest_first = newest_first(seen, thread).unwrap_or_default();
+    let mut messages: Vec<&Message> = thread.messages.iter().collect();
+    if newest_first {
+        messages.reverse();
+    }
+    let known = known(seen, &messages, newest_first).unwrap_or(messages.len());
+    messages.truncate(known);
+    messages
+}
+
+/// What the read itself, or one before it, says of the order.
+pub fn newest_first(seen: &Seen, thread: &Thread) -> Option<bool> {
+    let times: Option<Vec<f64>> = thread
+        .messages
+        .iter()
+        .map(|message| message.created_at)
+        .collect();
+    let times = times.unwrap_or_default();
+    match (times.first(), times.last()) {
+        (Some(first), Some(last)) if first > last => Some(true),
+        (Some(first), Some(last)) if first < last => Some(false),
+        _ => seen.newest_first,
+    }
+}
+
+/// How many of `messages`, oldest first, the last read has shown; `None` where nothing overlaps.
+pub fn known(seen: &Seen, messages: &[&Message], newest_first: bool) -> Option<usize> {
+    if seen.keys.is_empty() {
+        return Some(0);
+    }
+    let mut before = Cow::Borrowed(&seen.keys);
+    if seen.newest_first.is_none() && newest_first {
+        before.to_mut().reverse();
+    }
+    let keys: Vec<u64> = messages.iter().map(|message| key(message)).collect();
+    let ends_at = |end: usize| {
+        let overlap = end.min(before.len());
+        let shown = keys.get(end - overlap..end);
+        overlap > 0 && shown == before.get(before.len() - overlap..)
+    };
+    if seen.total <= keys.len() && ends_at(seen.total) {
+        return Some(seen.total);
+    }
+    (1..=keys.len()).rev().find(|end| ends_at(*end))
+}
+
+/// For the next read; `messages` are oldest first, or as they were listed where that is not known.
+pub fn seen(messages: &[&Message], newest_first: Option<bool>) -> Seen {
+    // Where the order is not known, neither is the newest end.
+    let skipped = match newest_first {
+        Some(_) => messages.len().saturating_sub(REMEMBERED),
+        None => 0,
+    };
+    Seen {
+        keys: messages
+            .iter()
+            .skip(skipped)
+            .map(|message| key(message))
+            .collect(),
+        total: messages.len(),
+        newest_first,
+    }
+}
+
+/// What a message is known by: its id, or else all that it shows.
+fn key(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match &message.id {
+        Some(id) => id.hash(&mut hasher),
+        None => {
+            message
+                .role
+                .map(|role| role == Role::User)
+                .hash(&mut hasher);
+            message.created_at.map(f64::to_bits).hash(&mut hasher);
+            squashed(&message.text).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}

@@ -1,0 +1,134 @@
+//! One turn carried out on one thread: post the message, poll, report what happens.
+
+pub mod answer;
+pub mod baseline;
+pub mod calls;
+pub mod carry;
+pub mod clip;
+pub mod ledger;
+pub mod live;
+pub mod pace;
+pub mod poll;
+pub mod post;
+pub mod tokens;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::conversation::Decision;
+use crate::conversation::resolve::Unresolved;
+use crate::upstream::Annotation;
+
+/// What a run reports to each of its callers, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunEvent {
+    /// The upstream has the message.
+    Accepted,
+    /// The answer grew by this text, which will not change.
+    Text(String),
+    /// The rest of the answer has come: the whole of it, for those who want it at once.
+    Completed(Arc<Answer>),
+    /// Nothing more comes.
+    Failed(Error),
+}
+
+/// The new assistant text, cut as the caller asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    pub text: String,
+    pub finish: Finish,
+    pub annotations: Vec<Annotation>,
+}
+
+/// Why an answer ends where it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Finish {
+    /// The run completed, or a stop sequence was met.
+    #[default]
+    Stop,
+    /// The caller's `max_tokens` were used up, or the upstream ended the run early.
+    Length,
+}
+
+/// Where a turn stands among conversations; told with every answer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The caller's handle, or the id made here.
+    pub conversation: String,
+    pub decision: Decision,
+}
+
+/// Why a turn has no answer. One variant for each thing that a caller is told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "there is no conversation {0} here, and the request carries no history to begin it anew"
+    )]
+    NoConversation(String),
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+    #[error("too many requests wait for this conversation")]
+    TooManyWaiting,
+    /// The upstream refused the message itself (400, 413, 422).
+    #[error("the upstream refused the message: {0}")]
+    Refused(String),
+    /// The upstream refused the key (401 or 403, in the field).
+    #[error("the upstream refused the key with status {0}")]
+    KeyRefused(u16),
+    #[error("the upstream takes no more requests at the moment")]
+    RateLimited(Option<Duration>),
+    #[error("the upstream could not be reached")]
+    Unreachable,
+    #[error("it is not known whether the upstream took the message; it was not sent again")]
+    OutcomeUnknown,
+    /// The upstream answered with nonsense, before or after it took the message.
+    #[error("the upstream gave no usable answer: {what}")]
+    Upstream { what: String, posted: bool },
+    /// The run failed, in the upstream's words.
+    #[error("the run failed: {0}")]
+    Failed(String),
+    #[error("the run was cancelled: {0}")]
+    Cancelled(String),
+    #[error("the run expired")]
+    Expired,
+    /// The caller's deadline passed; the run goes on.
+    #[error("the answer has not come yet; send the same request again to collect it")]
+    Timeout,
+    #[error("the proxy is shutting down")]
+    ShuttingDown,
+    #[error("the turn ended by a fault of the proxy")]
+    Internal,
+}
+
+impl Error {
+    /// Whether the upstream holds the message and it will not end better: the caller must not
+    /// send it again by itself.
+    pub fn stands(&self) -> bool {
+        match self {
+            Self::OutcomeUnknown
+            | Self::Failed(_)
+            | Self::Cancelled(_)
+            | Self::Expired
+            | Self::Internal => true,
+            Self::Upstream { posted, .. } => *posted,
+            Self::NoConversation(_)
+            | Self::KeyReused
+            | Self::TooManyWaiting
+            | Self::Refused(_)
+            | Self::KeyRefused(_)
+            | Self::RateLimited(_)
+            | Self::Unreachable
+            | Self::Timeout
+            | Self::ShuttingDown => false,
+        }
+    }
+}
+
+impl From<Unresolved> for Error {
+    fn from(unresolved: Unresolved) -> Self {
+        match unresolved {
+            Unresolved::NoConversation(handle) => Self::NoConversation(handle.to_string()),
+            Unresolved::TooManyWaiting(_) => Self::TooManyWaiting,
+        }
+    }
+}

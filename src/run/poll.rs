@@ -1,0 +1,189 @@
+//! Follows an accepted message until its run can no longer change.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::answer::{Reading, read_off};
+use super::calls::Calls;
+use super::pace::Pace;
+use super::post::Accepted;
+use super::{Error, Finish};
+use crate::conversation::Caller;
+use crate::metrics::Metrics;
+use crate::upstream::{ReadError, RunStatus, Thread, ThreadId};
+
+/// A run that says it has ended, and whose answer is not in the thread, is read again: at least so
+/// often, and for at least so long.
+const MISSING_POLLS: u32 = 10;
+const MISSING_FOR: Duration = Duration::from_secs(30);
+
+/// A text that has not grown by the run's end may be half of one that lags behind the status: it is
+/// read again so often before it is believed.
+const UNGROWN_POLLS: u32 = 2;
+
+/// Follows one run.
+#[derive(Debug)]
+pub struct Poll<'a> {
+    pub calls: &'a Calls,
+    pub pace: &'a Pace,
+    pub metrics: &'a Metrics,
+    pub caller: &'a Caller,
+    pub thread: &'a ThreadId,
+    /// The text that was posted.
+    pub text: &'a str,
+    pub limit: Instant,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ended {
+    Answered(Reading, Finish),
+    /// Without an answer; the message stays in the thread.
+    Failed(Error),
+    /// The upstream has lost the thread.
+    Lost,
+}
+
+/// What is kept from poll to poll.
+struct Progress {
+    posted: Instant,
+    polls: u32,
+    failures: u32,
+    last_pending: Instant,
+    /// Since when, and in how many reads, an ended run has shown no answer.
+    missing: Option<(Instant, u32)>,
+    /// What the last read of the unfinished run showed of its text.
+    partial: Option<String>,
+    /// In how many reads an ended run has shown no more than that.
+    ungrown: u32,
+    lost_once: bool,
+}
+
+impl Poll<'_> {
+    /// Polls to the end. `grown` is told the answer's text whenever a read shows any.
+    pub async fn follow(&self, accepted: &Accepted, mut grown: impl FnMut(u32, &str)) -> Ended {
+        let now = Instant::now();
+        let mut progress = Progress {
+            posted: now,
+            polls: 0,
+            failures: 0,
+            last_pending: now,
+            missing: None,
+            partial: None,
+            ungrown: 0,
+            lost_once: false,
+        };
+        let mut due = now;
+        match accepted.posted.status {
+            Some(RunStatus::Completed | RunStatus::Incomplete) => {}
+            Some(status @ (RunStatus::Failed | RunStatus::Cancelled | RunStatus::Expired)) => {
+                return Ended::Failed(ending(status, accepted.posted.failure.as_deref()));
+            }
+            Some(RunStatus::Pending) | None => due += self.pace.wait(0),
+        }
+        loop {
+            if due >= self.limit {
+                sleep_until(self.limit).await;
+                return Ended::Failed(Error::Expired);
+            }
+            sleep_until(due).await;
+            progress.polls += 1;
+            let read = self.calls.read(&self.caller.key, self.thread);
+            let Ok(answer) = timeout_at(self.limit, read).await else {
+                return Ended::Failed(Error::Expired);
+            };
+            let wait = match answer {
+                Ok(thread) => {
+                    progress.failures = 0;
+                    progress.lost_once = false;
+                    let reading = read_off(&accepted.seen, self.text, &thread);
+                    grown(progress.polls, reading.text.as_deref().unwrap_or_default());
+                    match self.judge(&mut progress, &thread, reading) {
+                        Some(ended) => return ended,
+                        None => self.pace.wait(progress.polls),
+                    }
+                }
+                Err(error) => match self.stumble(&mut progress, &error) {
+                    Ok(wait) => wait,
+                    Err(ended) => return ended,
+                },
+            };
+            due = Instant::now() + wait;
+        }
+    }
+
+    /// The wait after a read that told nothing.
+    fn stumble(&self, progress: &mut Progress, error: &ReadError) -> Result<Duration, Ended> {
+        let asked = match error {
+            ReadError::KeyRefused(status) => {
+                return Err(Ended::Failed(Error::KeyRefused(*status)));
+            }
+            // A thread may be read before it can be seen everywhere: once more, and it is lost.
+            ReadError::NoThread if progress.lost_once => return Err(Ended::Lost),
+            ReadError::NoThread => {
+                progress.lost_once = true;
+                return Ok(self.pace.wait(0));
+            }
+            ReadError::Busy(asked) => *asked,
+            ReadError::Passing(_) => None,
+        };
+        progress.failures += 1;
+        Ok(self.pace.back_off(self.thread, progress.failures, asked))
+    }
+
+    fn judge(&self, progress: &mut Progress, thread: &Thread, reading: Reading) -> Option<Ended> {
+        let now = Instant::now();
+        let status = thread.status.unwrap_or(RunStatus::Pending);
+        let finish = match status {
+            RunStatus::Pending => {
+                progress.last_pending = now;
+                progress.missing = None;
+                progress.ungrown = 0;
+                if thread.status.is_some() && reading.text.is_some() {
+                    progress.partial = reading.text;
+                }
+                return None;
+            }
+            RunStatus::Failed | RunStatus::Cancelled | RunStatus::Expired => {
+                return Some(Ended::Failed(ending(status, thread.failure.as_deref())));
+            }
+            RunStatus::Completed => Finish::Stop,
+            RunStatus::Incomplete => Finish::Length,
+        };
+        if reading.text.is_some() {
+            if reading.text == progress.partial && progress.ungrown < UNGROWN_POLLS {
+                progress.ungrown += 1;
+                return None;
+            }
+            self.metrics.run_ended(now - progress.posted);
+            self.metrics.lag(now - progress.last_pending);
+            return Some(Ended::Answered(reading, finish));
+        }
+        // The end may be the previous run's, and messages may lag behind the status.
+        let (since, reads) = progress.missing.unwrap_or((now, 0));
+        progress.missing = Some((since, reads + 1));
+        if reads < MISSING_POLLS || now - since < MISSING_FOR {
+            return None;
+        }
+        Some(Ended::Failed(match status {
+            RunStatus::Incomplete => ending(status, thread.failure.as_deref()),
+            _ => Error::Upstream {
+                what: "the run completed, but its answer is not in the thread".to_owned(),
+                posted: true,
+            },
+        }))
+    }
+}
+
+fn ending(status: RunStatus, words: Option<&str>) -> Error {
+    let words = |silent: &str| words.unwrap_or(silent).to_owned();
+    match status {
+        RunStatus::Cancelled => Error::Cancelled(words("the upstream gave no reason")),
+        RunStatus::Expired => Error::Expired,
+        RunStatus::Incomplete => Error::Failed(words("it ended early, without any text")),
+        RunStatus::Failed | RunStatus::Pending | RunStatus::Completed => {
+            Error::Failed(words("the upstream gave no reason"))
+        }
+    }
+}

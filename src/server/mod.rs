@@ -1,0 +1,270 @@
+//! The edge: connections, routes and layers; each request becomes a turn, each run an answer.
+
+mod auth;
+mod chat;
+mod envelope;
+mod error;
+mod extract;
+mod guard;
+mod listener;
+mod log;
+mod models;
+mod refusal;
+mod reply;
+mod sandbox;
+mod sse;
+mod status;
+
+use std::any::Any;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{FromRef, Request};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::Method;
+use http::header::RETRY_AFTER;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tracing::error;
+
+pub use auth::Access;
+pub use listener::{Limits, Outbox, Owed, Peer, Receipt, Stop, serve};
+pub use sandbox::SandboxService;
+
+use crate::config::Config;
+use crate::conversation::salt::Salt;
+use crate::metrics::Metrics;
+use crate::openai::Policy;
+use crate::run::live::Runner;
+use auth::Gate;
+use chat::Delivery;
+use envelope::Heads;
+use error::ApiError;
+use extract::BodyLimits;
+use guard::Guard;
+use refusal::Refusal;
+
+/// What the edge is made of.
+#[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "it holds a key")]
+pub struct Parts {
+    pub config: Arc<Config>,
+    pub runner: Runner,
+    pub access: Access,
+    pub salt: Salt,
+    pub metrics: Arc<Metrics>,
+    /// The one that is given to [`serve`] too.
+    pub stop: Stop,
+}
+
+/// Every route with every layer; to be served, or asked within the process.
+pub fn router(parts: Parts) -> Router {
+    let guard = Guard::new(&parts.config.server);
+    let metrics = Arc::clone(&parts.metrics);
+    let routes = Router::new()
+        .merge(api())
+        .nest("/v1", api())
+        .nest("/openai/v1", api())
+        .route("/livez", get(status::live))
+        .route("/readyz", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(App::new(parts));
+    layered(routes, guard, metrics)
+}
+
+fn layered(routes: Router, guard: Guard, metrics: Arc<Metrics>) -> Router {
+    let routes = if guard.lists_origins() {
+        routes.layer(cors(guard.clone()))
+    } else {
+        routes
+    };
+    routes
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(guard, guard::guard))
+        .layer(from_fn_with_state(metrics, log::record))
+}
+
+/// What SDKs call, under whichever prefix their base URL has.
+fn api() -> Router<App> {
+    Router::new()
+        .route("/chat/completions", post(chat::create))
+        .route("/models", get(models::list))
+        .route("/models/{*id}", get(models::find))
+        .route("/capabilities", get(models::capabilities))
+}
+
+async fn unknown_route(request: Request) -> ApiError {
+    Refusal::Route(shown(request.uri().path())).into()
+}
+
+async fn method_not_allowed(request: Request) -> ApiError {
+    Refusal::Method(shown(request.method().as_str())).into()
+}
+
+/// What the caller sent, short enough to be repeated to it.
+fn shown(text: &str) -> String {
+    const ENOUGH: usize = 100;
+    text.chars().take(ENOUGH).collect()
+}
+
+/// The panic's own words stay here: they may hold what a caller sent.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    error!("a handler panicked");
+    ApiError::from(Refusal::Panic).into_response()
+}
+
+/// For pages of the listed origins alone; the guard has refused all others by now.
+fn cors(guard: Guard) -> CorsLayer {
+    let exposed = [
+        reply::CONVERSATION_ID,
+        reply::CONVERSATION_DECISION,
+        reply::REQUEST_ID,
+        reply::IGNORED_PARAMS,
+        reply::USAGE_SOURCE,
+        reply::PROCESSING_MS,
+        error::SHOULD_RETRY,
+        error::RETRY_AFTER_MS,
+        RETRY_AFTER,
+    ];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |origin, _| guard.lists(origin)))
+        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed)
+        .max_age(Duration::from_secs(600))
+}
+
+/// What handlers take their slices of.
+#[derive(Clone)]
+struct App {
+    runner: Runner,
+    policy: Arc<Policy>,
+    delivery: Delivery,
+    gate: Gate,
+    heads: Heads,
+    body_limits: BodyLimits,
+    metrics: Arc<Metrics>,
+}
+
+impl App {
+    fn new(parts: Parts) -> Self {
+        let config = parts.config;
+        let gate = Gate::new(parts.access, parts.salt);
+        Self {
+            runner: parts.runner,
+            policy: Arc::new(Policy {
+                aliases: config.models.aliases.clone(),
+                strict_models: config.models.strict,
+                strict_parameters: config.parameters.strict,
+            }),
+            delivery: Delivery {
+                stop: parts.stop,
+                stream: config.stream.clone(),
+                key_owner: gate.key_owner(),
+                key_refused: Arc::new(AtomicBool::new(false)),
+            },
+            gate,
+            heads: Heads::new(&config),
+            body_limits: BodyLimits::new(&config.server),
+            metrics: parts.metrics,
+        }
+    }
+}
+
+impl FromRef<App> for Runner {
+    fn from_ref(app: &App) -> Self {
+        app.runner.clone()
+    }
+}
+
+impl FromRef<App> for Arc<Policy> {
+    fn from_ref(app: &App) -> Self {
+        Arc::clone(&app.policy)
+    }
+}
+
+impl FromRef<App> for Delivery {
+    fn from_ref(app: &App) -> Self {
+        app.delivery.clone()
+    }
+}
+
+impl FromRef<App> for Gate {
+    fn from_ref(app: &App) -> Self {
+        app.gate.clone()
+    }
+}
+
+impl FromRef<App> for Heads {
+    fn from_ref(app: &App) -> Self {
+        app.heads.clone()
+    }
+}
+
+impl FromRef<App> for BodyLimits {
+    fn from_ref(app: &App) -> Self {
+        app.body_limits
+    }
+}
+
+impl FromRef<App> for Arc<Metrics> {
+    fn from_ref(app: &App) -> Self {
+        Arc::clone(&app.metrics)
+    }
+}
+
+/// 128 random bits.
+fn random_hex() -> String {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    let mut hex = String::with_capacity(32);
+    for byte in bytes {
+        write!(hex, "{byte:02x}").expect("a String takes everything");
+    }
+    hex
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_that_does_not_echo_and_the_server_lives() {
+        async fn panics() -> Response {
+            panic!("with a caller's words")
+        }
+        let routes = Router::new()
+            .route("/panics", get(panics))
+            .route("/lives", get(|| async { "still" }));
+        let guard = Guard::new(&Config::default().server);
+        let routes = layered(routes, guard, Arc::new(Metrics::new()));
+        let ask = async |path: &str| {
+            let request = Request::builder().uri(path).header("host", "localhost");
+            let answer = routes.clone().oneshot(request.body(Body::empty()).unwrap());
+            let (parts, body) = answer.await.unwrap().into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            (parts, String::from_utf8(body.to_vec()).unwrap())
+        };
+
+        let (failed, told) = ask("/panics").await;
+        let (_, next) = ask("/lives").await;
+
+        assert_eq!(failed.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(failed.headers["x-should-retry"], "false");
+        assert!(failed.headers.contains_key("x-request-id"));
+        insta::assert_snapshot!(told, @r#"{"error":{"message":"the proxy failed; its log says more","type":"server_error","param":null,"code":"internal_error"}}"#);
+        assert_eq!(next, "still");
+    }
+}

@@ -1,0 +1,36 @@
+//! The headers that answers carry beside their body.
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+
+use crate::run::Place;
+
+pub const CONVERSATION_ID: HeaderName = HeaderName::from_static("x-conversation-id");
+pub const CONVERSATION_DECISION: HeaderName = HeaderName::from_static("x-conversation-decision");
+pub const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params");
+pub const USAGE_SOURCE: HeaderName = HeaderName::from_static("x-usage-source");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+
+/// Says which conversation the answer belongs to, and how its thread was found.
+pub fn tell_place(headers: &mut HeaderMap, place: &Place) {
+    // A handle came in by a header or is checked as one would be, so this does not fail; a
+    // header with something missing from it would be worse than none.
+    if let Ok(id) = HeaderValue::from_bytes(place.conversation.as_bytes()) {
+        headers.insert(CONVERSATION_ID, id);
+    }
+    headers.insert(
+        CONVERSATION_DECISION,
+        HeaderValue::from_static(place.decision.as_str()),
+    );
+}
+
+/// Names the request's fields that had no effect, and says where `usage` comes from.
+pub fn tell_notes(headers: &mut HeaderMap, ignored: &[String]) {
+    if !ignored.is_empty()
+        && let Ok(names) = HeaderValue::from_str(&ignored.join(", "))
+    {
+        headers.insert(IGNORED_PARAMS, names);
+    }
+    headers.insert(USAGE_SOURCE, HeaderValue::from_static("estimated"));
+}

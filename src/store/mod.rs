@@ -1,0 +1,125 @@
+//! What is remembered of conversations: ids, hashes and times, never text.
+
+pub mod callers;
+pub mod memory;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::ids::{Digest, Fingerprint, Handle, Tenant};
+use crate::upstream::ThreadId;
+
+pub use memory::{Slot, Store};
+
+/// How many of a branch's last messages are known by their short hashes.
+pub const WINDOW: usize = 64;
+
+/// How many of a branch's earlier tips are kept matchable.
+pub const PASSED: usize = 256;
+
+/// A branch's own id, unique in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BranchId(pub u64);
+
+/// One path of visible transcript, and the thread that holds it.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    pub tenant: Tenant,
+    /// Every name that has led here. The last is the one that callers are told.
+    pub handles: Vec<Handle>,
+    pub narrow: Option<String>,
+    /// `None` until the upstream has accepted the first message.
+    pub thread: Option<ThreadId>,
+    /// The transcript that the thread holds.
+    pub tip: Fingerprint,
+    /// Short hashes of the transcript's last messages, oldest first, for callers that send a window.
+    pub window: VecDeque<u64>,
+    pub instructions: Digest,
+    pub state: State,
+    /// What our last read of the thread ended with.
+    pub seen: Option<Seen>,
+    /// Earlier tips, oldest first.
+    pub passed: VecDeque<Fingerprint>,
+}
+
+/// Whether a branch's thread may be posted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Open,
+    /// Its first message was never accepted: there is nothing to continue.
+    Unborn,
+    /// Never posted to again: a run failed in it, a stranger wrote in it, the upstream lost it, or
+    /// a lost message may yet arrive in it.
+    Closed,
+}
+
+/// What a read of a thread ended with, so that the next read can tell what is new.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Hashes of the newest messages, oldest first.
+    pub keys: Vec<u64>,
+    /// How many messages that read showed.
+    pub total: usize,
+    /// The order in which the upstream lists messages, where it could be told.
+    pub newest_first: Option<bool>,
+}
+
+/// What a handle stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandleRecord {
+    pub branch: BranchId,
+    /// No request on this handle has carried an assistant message yet: each is new text to append.
+    pub delta: bool,
+}
+
+/// A handle inside its tenant.
+pub type HandleKey = (Tenant, Handle);
+
+impl Branch {
+    /// The thread, where it may be posted to.
+    pub fn open_thread(&self) -> Option<ThreadId> {
+        match self.state {
+            State::Open => self.thread.clone(),
+            State::Unborn | State::Closed => None,
+        }
+    }
+
+    /// The handle that callers are told: their own name, or an id made here.
+    pub fn conversation(&self) -> Option<&Handle> {
+        self.handles.last()
+    }
+
+    /// Whether the last messages of this branch are these, for callers that send a window.
+    pub fn ends_with(&self, digests: &[Digest]) -> bool {
+        let short = digests.iter().map(short);
+        digests.len() <= self.window.len()
+            && self
+                .window
+                .iter()
+                .skip(self.window.len() - digests.len())
+                .copied()
+                .eq(short)
+    }
+
+    /// Moves the tip over `digests` to `tip`.
+    pub fn advance(&mut self, tip: Fingerprint, digests: &[Digest]) {
+        self.window.extend(digests.iter().map(short));
+        let excess = self.window.len().saturating_sub(WINDOW);
+        self.window.drain(..excess);
+        self.tip = tip;
+    }
+}
+
+/// The first eight bytes of a digest.
+pub fn short(digest: &Digest) -> u64 {
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |short, byte| short << 8 | u64::from(*byte))
+}
+
+/// A lease on a branch: one run at a time on a thread. Waiters get it in the order they came.
+pub type Lease = tokio::sync::OwnedMutexGuard<()>;
+
+/// Where the lease of a branch is kept.
+pub type LeaseLock = Arc<tokio::sync::Mutex<()>>;

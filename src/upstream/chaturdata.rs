@@ -1,0 +1,416 @@
+//! Chat Ur Data over HTTP: one origin, fixed at start, that no request and no answer can steer.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::io::{self, Read};
+use std::iter;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
+use reqwest::{Client, RequestBuilder, Response, Url};
+use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::wire::{self, Answered, Failure};
+use super::{Call, NewMessage, PostError, Posted, ReadError, Refusal, Thread, ThreadId, Upstream};
+use crate::config;
+use crate::secret::Secret;
+
+/// Far under any server's keep-alive: on a connection that the server has just closed, a POST would
+/// fail in a way that leaves it unknown whether the message was taken.
+const POSTS_IDLE: Duration = Duration::from_secs(1);
+/// Just under the usual keep-alive of 5 s.
+const POLLS_IDLE: Duration = Duration::from_secs(4);
+/// Idle connections kept for polls.
+const POLLS_KEPT: usize = 8;
+/// Longest text of an error, in characters.
+const ERROR_TEXT: usize = 300;
+
+/// The upstream itself.
+#[derive(Debug)]
+pub struct ChatUrData {
+    posts: Client,
+    polls: Client,
+    message_url: Url,
+    thread_url: Url,
+    calls: Semaphore,
+    post_timeout: Duration,
+    read_timeout: Duration,
+    /// Of an answer, encoded as well as decoded.
+    max_body: usize,
+}
+
+/// Why the upstream cannot be called at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text says what is wrong, and never quotes the URL: it may hold a password.
+    #[error("upstream.url {0}")]
+    Url(&'static str),
+    #[error("upstream.proxy is not the URL of an HTTP proxy")]
+    Proxy,
+    #[error("TLS cannot be set up for the upstream; is a bundle of CA certificates installed?")]
+    Tls(#[source] reqwest::Error),
+}
+
+#[derive(Serialize)]
+struct MessageBody<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread_id: Option<&'a str>,
+}
+
+impl ChatUrData {
+    /// Connects to nothing yet. Makes `ring` the process's TLS provider where there is none, since
+    /// a client cannot be built without one.
+    pub fn new(settings: &config::Upstream) -> Result<Self, Error> {
+        // An error says that the program has chosen a provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let origin = origin(&settings.url)?;
+        Ok(Self {
+            posts: client(settings, &origin, POSTS_IDLE, settings.max_connections)?,
+            polls: client(settings, &origin, POLLS_IDLE, POLLS_KEPT)?,
+            message_url: endpoint(&origin, "newMessage"),
+            thread_url: endpoint(&origin, "getThread"),
+            calls: Semaphore::new(settings.max_connections),
+            post_timeout: settings.post_timeout,
+            read_timeout: settings.read_timeout,
+            max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
+        })
+    }
+
+    async fn new_message(&self, key: &Secret, message: &NewMessage) -> Result<Posted, PostError> {
+        let Some(key) = bearer(key) else {
+            return Err(PostError::Refused(Refusal {
+                status: 401,
+                retry_after: None,
+                words: "the key holds characters that no header can carry".to_owned(),
+            }));
+        };
+        let thread = message.thread.as_ref();
+        let request = self.posts.post(self.message_url.clone());
+        let request = request.json(&MessageBody {
+            message: &message.text,
+            thread_id: thread.map(|thread| &*thread.0),
+        });
+        let answer = self.answer(request, key, self.post_timeout).await?;
+        wire::posted(thread, &answer)
+    }
+
+    async fn get_thread(&self, key: &Secret, thread: &ThreadId) -> Result<Thread, ReadError> {
+        let key = bearer(key).ok_or(ReadError::KeyRefused(401))?;
+        let mut url = self.thread_url.clone();
+        url.set_query(Some(&format!("threadId={}", query_value(&thread.0))));
+        let request = self.polls.get(url);
+        let answer = self.answer(request, key, self.read_timeout).await?;
+        wire::thread(&answer)
+    }
+
+    async fn answer(
+        &self,
+        request: RequestBuilder,
+        key: HeaderValue,
+        limit: Duration,
+    ) -> Result<Answered, Failure> {
+        let _call = self.place(limit).await?;
+        let response = request
+            .header(AUTHORIZATION, key)
+            .header(ACCEPT, "application/json")
+            .header(ACCEPT_ENCODING, "gzip")
+            .timeout(limit)
+            .send()
+            .await?;
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = match body(response, self.max_body).await {
+            Ok(body) => body,
+            Err(failure) if status == 200 => return Err(failure),
+            // What other statuses mean stands in the head; only their words are lost.
+            Err(_) => Bytes::new(),
+        };
+        Ok(Answered::new(status, &headers, body, SystemTime::now()))
+    }
+
+    /// A place among the calls that may be in flight.
+    async fn place(&self, limit: Duration) -> Result<SemaphorePermit<'_>, Failure> {
+        match timeout(limit, self.calls.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Failure::Unsent("too many calls are in flight".to_owned())),
+        }
+    }
+}
+
+impl Upstream for ChatUrData {
+    fn post<'a>(
+        &'a self,
+        key: &'a Secret,
+        message: &'a NewMessage,
+    ) -> Call<'a, Result<Posted, PostError>> {
+        Box::pin(self.new_message(key, message))
+    }
+
+    fn read<'a>(
+        &'a self,
+        key: &'a Secret,
+        thread: &'a ThreadId,
+    ) -> Call<'a, Result<Thread, ReadError>> {
+        Box::pin(self.get_thread(key, thread))
+    }
+}
+
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Self {
+        // The URL names the thread.
+        let error = error.without_url();
+        let what = chain(&error);
+        if !error.is_connect() && !error.is_builder() {
+            Self::Broken(what)
+        } else if certificate_refused(&error) {
+            Self::Certificate(what)
+        } else {
+            Self::Unsent(what)
+        }
+    }
+}
+
+fn origin(url: &str) -> Result<Url, Error> {
+    let url = Url::parse(url.trim()).map_err(|_| Error::Url("is not a URL"))?;
+    let host = url.host_str().ok_or(Error::Url("names no host"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::Url("must not hold a user name or a password"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Error::Url("must end with its host or a path"));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(host) => Ok(url),
+        "http" => Err(Error::Url("must be https, unless its host is loopback")),
+        _ => Err(Error::Url("must be https")),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    match address.parse::<std::net::IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost",
+    }
+}
+
+fn endpoint(origin: &Url, call: &str) -> Url {
+    let mut url = origin.clone();
+    url.set_path(&format!(
+        "{}/api/{call}",
+        origin.path().trim_end_matches('/')
+    ));
+    url
+}
+
+fn client(
+    settings: &config::Upstream,
+    origin: &Url,
+    idle: Duration,
+    kept: usize,
+) -> Result<Client, Error> {
+    let secure = origin.scheme() == "https";
+    let mut builder = Client::builder()
+        .user_agent(concat!("chaturdata-proxy/", env!("CARGO_PKG_VERSION")))
+        .https_only(secure)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .connection_verbose(false)
+        .no_proxy()
+        .connect_timeout(settings.connect_timeout)
+        .pool_idle_timeout(idle)
+        .pool_max_idle_per_host(kept);
+    if !secure {
+        // The machine may have no CA certificates, and none are needed.
+        builder = builder.tls_certs_only(iter::empty());
+    }
+    if let Some(proxy) = &settings.proxy {
+        builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|_| Error::Proxy)?);
+    }
+    builder
+        .build()
+        .map_err(|error| Error::Tls(error.without_url()))
+}
+
+/// `None` where no header can carry the key.
+fn bearer(key: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The text as one value of a query, whatever it holds.
+fn query_value(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// The body, with both its encoded and its decoded length bounded while it is read.
+async fn body(mut response: Response, max: usize) -> Result<Bytes, Failure> {
+    let too_large = || Failure::Broken("its answer is too large".to_owned());
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len().saturating_add(chunk.len()) > max {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let encoding = response.headers().get(CONTENT_ENCODING);
+    match encoding.map(|value| value.as_bytes().to_ascii_lowercase()) {
+        None => Ok(body.freeze()),
+        Some(name) if name.is_empty() || name == b"identity" => Ok(body.freeze()),
+        Some(name) if name == b"gzip" || name == b"x-gzip" => match unzipped(&body, max) {
+            Ok(Some(body)) => Ok(body),
+            Ok(None) => Err(too_large()),
+            Err(_) => Err(Failure::Broken("its answer cannot be unzipped".to_owned())),
+        },
+        Some(_) => Err(Failure::Broken(
+            "its answer has an encoding that was not asked for".to_owned(),
+        )),
+    }
+}
+
+/// `None` where more than `max` bytes come out.
+fn unzipped(body: &[u8], max: usize) -> io::Result<Option<Bytes>> {
+    let mut text = Vec::new();
+    let bound = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    MultiGzDecoder::new(body)
+        .take(bound)
+        .read_to_end(&mut text)?;
+    Ok((text.len() <= max).then(|| text.into()))
+}
+
+/// The error and its causes, as one text.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text.chars().take(ERROR_TEXT).collect()
+}
+
+fn certificate_refused(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(_)) = unwrapped(error).downcast_ref() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// An I/O error passes over the error that it wraps when it is asked for its source.
+fn unwrapped<'a>(
+    mut error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    while let Some(wrapped) = error.downcast_ref().and_then(io::Error::get_ref) {
+        error = wrapped;
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(url: &str) -> config::Upstream {
+        config::Upstream {
+            url: url.to_owned(),
+            api_key_file: None,
+            proxy: None,
+            connect_timeout: Duration::from_secs(5),
+            post_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(5),
+            max_body: 1000,
+            max_connections: 4,
+        }
+    }
+
+    #[test]
+    fn the_origin_is_https_unless_it_is_loopback() {
+        let table = [
+            ("https://www.chaturdata.com", true),
+            ("https://www.chaturdata.com/prefix/", true),
+            ("http://127.0.0.1:8080", true),
+            ("http://127.9.9.9", true),
+            ("http://localhost:1", true),
+            ("http://[::1]:1", true),
+            ("http://www.chaturdata.com", false),
+            ("http://localhost.evil.test", false),
+            ("http://127.0.0.1.evil.test", false),
+            ("http://0.0.0.0", false),
+            ("https://user:pw@www.chaturdata.com", false),
+            ("https://www.chaturdata.com/?a=b", false),
+            ("ftp://localhost", false),
+            ("www.chaturdata.com", false),
+            ("", false),
+        ];
+
+        for (url, good) in table {
+            assert_eq!(origin(url).is_ok(), good, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_on_loopback_needs_no_ca_certificates() {
+        assert!(ChatUrData::new(&settings("http://127.0.0.1:9")).is_ok());
+    }
+
+    #[test]
+    fn calls_stand_under_the_path_of_the_origin() {
+        let table = [
+            ("https://a.test", "https://a.test/api/getThread"),
+            ("https://a.test/b/", "https://a.test/b/api/getThread"),
+        ];
+
+        for (url, expected) in table {
+            assert_eq!(
+                endpoint(&origin(url).unwrap(), "getThread").as_str(),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn a_thread_id_is_one_value_of_the_query_whatever_it_holds() {
+        assert_eq!(query_value("th_1-a.b~"), "th_1-a.b~");
+        assert_eq!(query_value("a&b=c#d e+é%"), "a%26b%3Dc%23d%20e%2B%C3%A9%25");
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_carry_has_no_header() {
+        assert!(bearer(&Secret::new("sk-1")).is_some_and(|value| value.is_sensitive()));
+        assert!(bearer(&Secret::new("sk\r\nHost: evil")).is_none());
+    }
+
+    #[test]
+    fn unzipping_stops_at_the_bound() {
+        let mut zipped = Vec::new();
+        flate2::read::GzEncoder::new(&[7_u8; 5000][..], flate2::Compression::best())
+            .read_to_end(&mut zipped)
+            .unwrap();
+
+        assert_eq!(unzipped(&zipped, 5000).unwrap().unwrap().len(), 5000);
+        assert!(unzipped(&zipped, 4999).unwrap().is_none());
+        assert!(unzipped(&zipped[..20], 5000).is_err());
+    }
+}

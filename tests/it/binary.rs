@@ -1,0 +1,144 @@
+//! The built program, as tests start it: with a home of its own and nothing in its environment.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+/// The program with a home of its own and an empty environment.
+pub struct Program {
+    pub home: tempfile::TempDir,
+    pub variables: Vec<(&'static str, &'static str)>,
+}
+
+/// What it said and how it ended.
+pub struct Run {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Program {
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    pub fn with(variables: &[(&'static str, &'static str)]) -> Self {
+        Self {
+            home: tempfile::tempdir().unwrap(),
+            variables: variables.to_vec(),
+        }
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chaturdata-proxy"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .envs(self.variables.iter().copied())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        Run::of(&self.command(arguments).output().unwrap())
+    }
+
+    /// Starts a proxy on a free port and waits until it listens.
+    pub fn serve(&self, arguments: &[&str]) -> Serving {
+        let mut command = self.command(arguments);
+        command
+            .args(["--listen", "127.0.0.1:0"])
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("\"listen\"") {
+            assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        let line: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        let address = line
+            .get("listen")
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        Serving {
+            child,
+            lines: Some(lines),
+            rest: None,
+            said,
+            address,
+        }
+    }
+}
+
+impl Run {
+    pub fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout.clone()).unwrap(),
+            err: String::from_utf8(output.stderr.clone()).unwrap(),
+        }
+    }
+
+    /// The only line that it said on stderr.
+    pub fn line(&self) -> &str {
+        let line = self.err.strip_suffix('\n').unwrap();
+        assert!(!line.contains('\n'), "{line}");
+        line
+    }
+}
+
+/// A proxy that serves; ended with its owner.
+pub struct Serving {
+    child: Child,
+    pub lines: Option<BufReader<ChildStderr>>,
+    rest: Option<JoinHandle<String>>,
+    said: String,
+    pub address: SocketAddr,
+}
+
+impl Serving {
+    /// Goes on reading what it says, so that it need not drop any of it.
+    pub fn listened_to(mut self) -> Self {
+        let mut lines = self.lines.take().unwrap();
+        self.rest = Some(std::thread::spawn(move || {
+            let mut rest = String::new();
+            lines.read_to_string(&mut rest).unwrap();
+            rest
+        }));
+        self
+    }
+
+    /// Sends a signal, and waits for the end.
+    pub fn end(mut self, signal: &str) -> Run {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let code = self.child.wait().unwrap().code();
+        let mut err = std::mem::take(&mut self.said);
+        if let Some(mut lines) = self.lines.take() {
+            lines.read_to_string(&mut err).unwrap();
+        }
+        if let Some(rest) = self.rest.take() {
+            err.push_str(&rest.join().unwrap());
+        }
+        let out = String::new();
+        Run { code, out, err }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,250 @@
+//! Keys and texts stay where they belong: a full run at the most verbose level is searched for them.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::binary::Program;
+
+/// Keys whose beginnings and ends are found nowhere by chance.
+const CALLER_KEY: &str = "Qx7-caller-canary-key-5d81-Zw3";
+const HELD_KEY: &str = "Jv9-upstream-canary-key-77ab-Kt6";
+/// Stands in every prompt.
+const TEXT: &str = "canary-of-a-prompt-91c2";
+
+/// Every kind of end, each begun by a word of the prompt.
+const SCRIPT: &str = r#"
+[behaviour]
+reply = ["The answer with canary-of-a-reply-44e0."]
+reply_after = "50ms"
+
+[[rules]]
+when = "fails"
+behaviour = { reply_after = "20ms", ending = "failed", failure = { words = "no table" } }
+
+[[rules]]
+when = "refused"
+behaviour = { post = { answer = { canned = { status = 400, body = '{"error": "too vague"}' } } } }
+
+[[rules]]
+when = "echoes"
+behaviour = { post = { answer = { canned = { status = 400, body = '{"error": "no account has Jv9-upstream-canary-key-77ab-Kt6"}' } } } }
+
+[[rules]]
+when = "wrong key"
+behaviour = { post = { answer = { canned = { status = 401 } } } }
+
+[[rules]]
+when = "resets"
+behaviour = { post = { answer = "reset" } }
+
+[[rules]]
+when = "breaks off"
+behaviour = { post = { answer = { cut = 10 } } }
+
+[[rules]]
+when = "page"
+behaviour = { post = { answer = { canned = { status = 502, content_type = "text/html", body = "<h1>no</h1>" } } } }
+
+[[rules]]
+when = "redirects"
+behaviour = { post = { answer = { canned = { status = 307, location = "http://127.0.0.1:9/" } } } }
+
+[[rules]]
+when = "stumbles"
+[rules.behaviour]
+reply = ["late"]
+reply_after = "20ms"
+reads = [{ count = 1, answer = { canned = { status = 500 } } }, { from = 2, count = 1, answer = "reset" }]
+"#;
+
+const WORDS: [&str; 10] = [
+    "plain",
+    "fails",
+    "refused",
+    "echoes",
+    "wrong key",
+    "resets",
+    "breaks off",
+    "page",
+    "redirects",
+    "stumbles",
+];
+
+/// The forms in which a secret might slip out.
+fn forms(secret: &str) -> Vec<String> {
+    let hex = secret.bytes().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    });
+    let bytes: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
+    let mut forms = vec![
+        secret.to_owned(),
+        secret[..8].to_owned(),
+        secret[secret.len() - 8..].to_owned(),
+        hex,
+        bytes.join(", "),
+        secret.replace('-', "%2D"),
+    ];
+    // In base64 a text looks otherwise at each of three places; the whole groups stay alike.
+    for skipped in 0..3 {
+        let whole = (secret.len() - skipped) / 3 * 3;
+        forms.push(base64(&secret.as_bytes()[skipped..skipped + whole]));
+    }
+    forms
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let bits = group
+            .iter()
+            .fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+        for shift in [18, 12, 6, 0] {
+            text.push(char::from(DIGITS[bits >> shift & 63]));
+        }
+    }
+    text
+}
+
+/// What of the secrets stands in a text.
+fn found(text: &str, secrets: &[&str]) -> Vec<String> {
+    let forms = secrets.iter().flat_map(|secret| forms(secret));
+    forms.filter(|form| text.contains(form)).collect()
+}
+
+/// One request, and all that comes back.
+fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // A stream that fails breaks off.
+    let _ = socket.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn ask(address: SocketAddr, word: &str, stream: bool) -> String {
+    let body = format!(
+        r#"{{"model":"m","stream":{stream},"user":"{TEXT}","messages":[{{"role":"user","content":"{word} {TEXT}"}}]}}"#
+    );
+    exchange(
+        address,
+        &format!(
+            "POST /v1/chat/completions?q={TEXT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {CALLER_KEY}\r\nContent-Type: application/json\r\n\
+             X-Request-Timeout: 5\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    )
+}
+
+/// Every file below a folder, as text.
+fn files(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&files(&path));
+        } else {
+            text.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+        }
+    }
+    text
+}
+
+/// All that a proxy says and keeps while it is asked for everything, and what it answers.
+fn full_run(variables: &[(&'static str, &'static str)]) -> (String, String) {
+    let upstream = Program::new();
+    let script = upstream.home.path().join("script.toml");
+    std::fs::write(&script, SCRIPT).unwrap();
+    let sandbox = upstream.serve(&["sandbox", "--script", script.to_str().unwrap()]);
+    let url = format!("http://{}", sandbox.address);
+    let mut program = Program::with(&[
+        ("CHATURDATA_PROXY_PACE__INTERVAL", "30ms"),
+        ("CHATURDATA_PROXY_PACE__MIN_GAP", "20ms"),
+    ]);
+    program.variables.extend_from_slice(variables);
+    let arguments = ["--upstream-url", &url, "--log", "trace"];
+    let proxy = program.serve(&arguments).listened_to();
+
+    let mut answers = String::new();
+    for word in WORDS {
+        for stream in [false, true] {
+            answers.push_str(&ask(proxy.address, word, stream));
+        }
+    }
+    let metrics = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut kept = exchange(proxy.address, metrics);
+    let settings = program.run(&["config", "print", "--upstream-url", &url]);
+    let check = program.run(&["config", "check", "--upstream-url", &url]);
+    let end = proxy.end("TERM");
+    assert_eq!(end.code, Some(0), "{}", end.err);
+    assert!(
+        end.err.contains("request ended"),
+        "the log was read: {}",
+        end.err
+    );
+    for text in [
+        &end.err,
+        &settings.out,
+        &settings.err,
+        &check.out,
+        &check.err,
+    ] {
+        kept.push_str(text);
+    }
+    kept.push_str(&files(program.home.path()));
+    (kept, answers)
+}
+
+#[test]
+fn a_planted_leak_is_found_in_every_form() {
+    for form in forms(HELD_KEY) {
+        let text = format!("{{\"level\":\"TRACE\",\"field\":\"{form}\"}}");
+
+        assert!(
+            found(&text, &[HELD_KEY, CALLER_KEY]).contains(&form),
+            "{form}"
+        );
+    }
+    assert_eq!(base64(b"any"), "YW55");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_passes_through_and_the_texts_are_seen_nowhere() {
+    let (kept, answers) = full_run(&[]);
+
+    assert_eq!(
+        found(&kept, &[CALLER_KEY, TEXT, "canary-of-a-reply-44e0"]),
+        [""; 0]
+    );
+    assert_eq!(found(&answers, &[CALLER_KEY]), [""; 0]);
+    for code in [
+        "run_failed",
+        "upstream_refused",
+        "invalid_api_key",
+        "upstream_outcome_unknown",
+    ] {
+        assert!(answers.contains(code), "{code} was met");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_is_held_is_seen_nowhere() {
+    let (kept, answers) = full_run(&[
+        ("CHATURDATA_API_KEY", HELD_KEY),
+        ("CHATURDATA_PROXY_CALLER_KEY", CALLER_KEY),
+    ]);
+
+    assert_eq!(found(&kept, &[HELD_KEY, CALLER_KEY, TEXT]), [""; 0]);
+    assert_eq!(found(&answers, &[HELD_KEY, CALLER_KEY]), [""; 0]);
+    assert!(answers.contains("upstream_key_refused"));
+}

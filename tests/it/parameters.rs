@@ -1,0 +1,90 @@
+//! The table of parameters: complete, and the same wherever it is shown.
+
+use std::collections::BTreeSet;
+
+use chaturdata_proxy::openai::Policy;
+use chaturdata_proxy::openai::params::{capabilities, markdown_table};
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Deserialize)]
+struct Known {
+    fields: BTreeSet<String>,
+}
+
+fn shown(policy: &Policy) -> Value {
+    serde_json::to_value(capabilities(policy)).unwrap()
+}
+
+#[test]
+fn every_field_of_the_openai_request_has_its_row() {
+    let known: Known = serde_json::from_str(include_str!("goldens/parameters/chat.json")).unwrap();
+
+    let table = shown(&Policy::default());
+
+    let rows = table["parameters"].as_array().unwrap().iter();
+    let named: BTreeSet<_> = rows.map(|row| row["name"].as_str().unwrap()).collect();
+    let missing: Vec<_> = known
+        .fields
+        .iter()
+        .filter(|field| !named.contains(field.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_readme_shows_the_table_as_it_is() {
+    let readme = include_str!("../../README.md");
+
+    let (_, rest) = readme.split_once("<!-- parameters -->\n").unwrap();
+    let (table, _) = rest.split_once("<!-- /parameters -->").unwrap();
+
+    assert_eq!(table.trim(), markdown_table().trim());
+}
+
+#[test]
+fn capabilities_tell_what_is_configured() {
+    let mut shown = shown(&Policy {
+        aliases: vec!["chaturdata".to_owned()],
+        strict_models: true,
+        strict_parameters: false,
+    });
+    shown["parameters"] = shown["parameters"][0].take();
+
+    insta::assert_snapshot!(format!("{shown:#}"), @r#"
+    {
+      "object": "capabilities",
+      "endpoints": [
+        "POST /v1/chat/completions",
+        "GET /v1/models",
+        "GET /v1/models/{model}",
+        "GET /v1/capabilities"
+      ],
+      "models": {
+        "listed": [
+          "chaturdata"
+        ],
+        "others": "refused"
+      },
+      "limits": {
+        "choices": 1,
+        "stop_sequences": 4,
+        "model_bytes": 256,
+        "conversation_name_bytes": 256
+      },
+      "usage": "estimated",
+      "strict": false,
+      "unknown_fields": "ignored",
+      "emulated": [
+        "stop",
+        "max_completion_tokens",
+        "max_tokens"
+      ],
+      "parameters": {
+        "name": "messages",
+        "treatment": "honoured",
+        "note": "text; images, audio and files in are refused"
+      }
+    }
+    "#);
+}

@@ -1,0 +1,33 @@
+//! The upstream, simulated and real: what each makes of every answer.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "an index that is not there is a failed test"
+)]
+
+mod chaturdata;
+mod contract;
+mod demo;
+mod peer;
+mod simulated;
+
+use chaturdata_proxy::secret::Secret;
+use chaturdata_proxy::upstream::{NewMessage, ThreadId};
+
+fn key() -> Secret {
+    Secret::new("sk-test")
+}
+
+fn opening(text: &str) -> NewMessage {
+    NewMessage {
+        thread: None,
+        text: text.to_owned(),
+    }
+}
+
+fn following(thread: &ThreadId, text: &str) -> NewMessage {
+    NewMessage {
+        thread: Some(thread.clone()),
+        text: text.to_owned(),
+    }
+}
