@@ -15,6 +15,7 @@ mod configuration;
 mod connections;
 mod conversations;
 mod cross_origin;
+mod docker;
 mod drain;
 mod errors;
 mod goldens;
