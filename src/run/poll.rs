@@ -57,6 +57,8 @@ struct Progress {
     partial: Option<String>,
     /// In how many reads an ended run has shown no more than that.
     ungrown: u32,
+    /// No read has shown the thread yet.
+    unseen: bool,
     lost_once: bool,
 }
 
@@ -72,6 +74,7 @@ impl Poll<'_> {
             missing: None,
             partial: None,
             ungrown: 0,
+            unseen: accepted.seen.keys.is_empty(),
             lost_once: false,
         };
         let mut due = now;
@@ -96,6 +99,7 @@ impl Poll<'_> {
             let wait = match answer {
                 Ok(thread) => {
                     progress.failures = 0;
+                    progress.unseen = false;
                     progress.lost_once = false;
                     let reading = read_off(&accepted.seen, self.text, &thread);
                     grown(progress.polls, reading.text.as_deref().unwrap_or_default());
@@ -119,7 +123,12 @@ impl Poll<'_> {
             ReadError::KeyRefused(status) => {
                 return Err(Ended::Failed(Error::KeyRefused(*status)));
             }
-            // A thread may be read before it can be seen everywhere: once more, and it is lost.
+            // A thread that we have just begun may not be seen everywhere yet; given up too soon, the
+            // same message would be posted on another.
+            ReadError::NoThread if progress.unseen && progress.posted.elapsed() < MISSING_FOR => {
+                return Ok(self.pace.wait(progress.polls.saturating_sub(1)));
+            }
+            // Another one is read once more, and it is lost.
             ReadError::NoThread if progress.lost_once => return Err(Ended::Lost),
             ReadError::NoThread => {
                 progress.lost_once = true;

@@ -231,6 +231,25 @@ async fn a_thread_that_is_lost_in_a_run_is_replayed_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_thread_that_is_slow_to_be_seen_is_waited_for() {
+    let proxy = Proxy::start(Setup::default());
+    let mut talk = Talk::new(&proxy);
+
+    let reply = talk
+        .is_met(
+            "one",
+            Behaviour {
+                reads: vec![Read::these(1, 6, Answer::status(404))],
+                ..soon("first")
+            },
+        )
+        .await;
+
+    assert_eq!((said(&reply), decision(&reply)), ("first", "created"));
+    assert_eq!(posted(&proxy), [["one"]]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_thread_that_is_lost_in_its_run_is_begun_once_more() {
     let proxy = Proxy::start(Setup::default());
     let mut talk = Talk::new(&proxy);
