@@ -1,5 +1,6 @@
 //! What is remembered of conversations: ids, hashes and times, never text.
 
+pub mod backend;
 pub mod callers;
 pub mod memory;
 

@@ -1,0 +1,70 @@
+//! Where records outlive the process: a few raw verbs, the same for every kind of store.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+/// The kinds of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Table {
+    Branches,
+    Handles,
+    Turns,
+}
+
+impl Table {
+    pub const ALL: [Self; 3] = [Self::Branches, Self::Handles, Self::Turns];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Branches => "branches",
+            Self::Handles => "handles",
+            Self::Turns => "turns",
+        }
+    }
+}
+
+/// One record put in its place; without a value, taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    pub table: Table,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// What was queued may not outlive the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the state cannot be written")]
+pub struct Unwritten;
+
+/// Ready once all that was queued before is durable.
+pub type Flushed<'a> = Pin<Box<dyn Future<Output = Result<(), Unwritten>> + Send + 'a>>;
+
+/// Takes records in their order: after a crash, what is there is what was queued up to some point,
+/// and that point is never before the last [`Backend::flushed`] that was ready.
+pub trait Backend: Send + Sync + fmt::Debug + 'static {
+    /// Queues one record behind all that were queued before. Never waits.
+    fn queue(&self, write: Write);
+
+    /// Has everything queued so far written, and waits for it.
+    fn flushed(&self) -> Flushed<'_>;
+
+    /// Whether writing has failed: from then on nothing is written any more.
+    fn is_degraded(&self) -> bool;
+}
+
+/// Keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nowhere;
+
+impl Backend for Nowhere {
+    fn queue(&self, _: Write) {}
+
+    fn flushed(&self) -> Flushed<'_> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn is_degraded(&self) -> bool {
+        false
+    }
+}
