@@ -25,4 +25,5 @@ pub mod upstream;
 pub mod clock;
 pub mod ids;
 pub mod metrics;
+pub mod planted;
 pub mod secret;

@@ -3,11 +3,17 @@
 use super::salt::Salt;
 use super::{Message, Names, Role, canonical};
 use crate::ids::{Digest, Fingerprint, Tenant, cut};
+use crate::planted::{Bug, is_planted};
 
 impl Fingerprint {
     /// Of a transcript without messages.
     pub fn seed(salt: &Salt, tenant: &Tenant, model: &str, names: &Names) -> Self {
-        let fields = [tenant.0.as_slice(), model.as_bytes()];
+        let tenant = if is_planted(Bug::OneTenant) {
+            &[][..]
+        } else {
+            tenant.0.as_slice()
+        };
+        let fields = [tenant, model.as_bytes()];
         let users = names.users.iter().map(String::as_bytes);
         Self(cut(
             &salt.hash("transcript", fields.into_iter().chain(users))

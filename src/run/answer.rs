@@ -7,6 +7,7 @@
 use super::baseline;
 use super::listing::{Line, Listing};
 use crate::ids::Mark;
+use crate::planted::{Bug, is_planted};
 use crate::store::Seen;
 use crate::upstream::{Annotation, Message, Role};
 
@@ -30,6 +31,10 @@ pub struct Reading {
 /// follows it.
 pub fn read_off(seen: &Seen, posted: Mark, listing: &Listing) -> Reading {
     let view = |newest_first| View::new(seen, posted, listing, newest_first);
+    if is_planted(Bug::TakesTheLastMessage) {
+        let newest_first = baseline::newest_first(seen, listing).unwrap_or_default();
+        return view(newest_first).last_message();
+    }
     if let Some(newest_first) = baseline::newest_first(seen, listing) {
         return view(newest_first).reading(true);
     }
@@ -126,6 +131,20 @@ impl<'a> View<'a> {
             annotations: answer.annotations,
             foreign,
             seen,
+        }
+    }
+
+    /// Wrong wherever anything lags.
+    fn last_message(self) -> Reading {
+        let said = |line: &&&Line| line.message.role == Some(Role::Assistant);
+        let text = self
+            .messages
+            .iter()
+            .rfind(said)
+            .map(|line| line.message.text.clone());
+        Reading {
+            text,
+            ..self.reading(true)
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{Answer, Error, Place};
 use crate::conversation::{Decision, Limits};
-use crate::ids::{Digest, Tenant};
+use crate::ids::{Digest, Handle, Tenant};
 use crate::store::record::{self, Cut, Phase, Times, TurnId};
 use crate::store::{Branch, Slot, Store};
 
@@ -249,6 +249,18 @@ impl Run {
             Leaving::Written => callers.times.written = Some(now),
         }
         self.write(&callers);
+        drop(callers);
+        if leaving == Leaving::Written {
+            self.let_go();
+        }
+    }
+
+    /// A conversation whose thread is lost is begun anew by the request after the one that was told so.
+    fn let_go(&self) {
+        if let Some(Error::NoConversation(name)) = self.error() {
+            let key = (self.tenant, Handle(name.into()));
+            self.store.forget_closed(&key);
+        }
     }
 
     /// Takes a place at this run if `may` says so; nobody can come between.

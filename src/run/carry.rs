@@ -17,6 +17,7 @@ use crate::conversation::queue::Held;
 use crate::conversation::resolve::{Continuation, Hashes};
 use crate::conversation::transcript::{self, Lead};
 use crate::ids::{Digest, Handle, Mark, cut};
+use crate::planted::{Bug, is_planted};
 use crate::store::record::{self, Cut, Phase, Times};
 use crate::store::{Seen, Slot, State, WINDOW};
 use crate::upstream::ThreadId;
@@ -61,6 +62,8 @@ pub struct Beginning {
 pub enum Why {
     Closed,
     Lost,
+    /// As above, with our message in it.
+    Vanished,
     Foreign,
     Unknown,
 }
@@ -84,9 +87,6 @@ impl Carry {
             .as_ref()
             .map_or(Digest::default(), |ending| ending.whole);
         let ended = outcome.map(|ending| Arc::new(ending.answer));
-        if let Err(Error::NoConversation(_)) = &ended {
-            self.let_go();
-        }
         self.run.settle(&ended, whole);
         self.shared.flushed().await;
         let decision = self.run.watch().borrow().place.decision;
@@ -96,20 +96,14 @@ impl Carry {
         self.run.end(ended);
     }
 
-    /// A conversation whose thread is lost is begun anew by the request after the one that is told so.
-    fn let_go(&self) {
-        let key = (self.turn.caller.tenant, self.conversation.clone());
-        if self.run.callers().live > 0
-            && let Some(leads) = self.shared.store.handle(&key)
-        {
-            self.shared.store.forget(leads.branch);
-        }
-    }
-
     pub async fn steps(&self, continuation: Continuation) -> Outcome {
         let mut doubt = self.doubt;
         match self.walk(continuation, &mut doubt).await {
-            Err(error) if doubt && !error.stands() => Err(Error::OutcomeUnknown),
+            // A conversation that is lost is told to be, whatever was posted there.
+            Err(Error::NoConversation(name)) => Err(Error::NoConversation(name)),
+            Err(error) if doubt && !error.stands() && !is_planted(Bug::DoubtFades) => {
+                Err(Error::OutcomeUnknown)
+            }
             outcome => outcome,
         }
     }
@@ -123,7 +117,7 @@ impl Carry {
                 Step::Begin(beginning) => self.begin(beginning).await,
                 Step::Replay(held, why) if !replayed => {
                     replayed = true;
-                    *doubt |= why == Why::Unknown;
+                    *doubt |= matches!(why, Why::Unknown | Why::Vanished);
                     self.replay(held, why).await?
                 }
                 Step::Replay(held, _) => {
@@ -273,6 +267,9 @@ impl Carry {
         let prompt = &self.hashes.prompt;
         let before = held.slot.look(|branch| branch.tip);
         let limits = &self.turn.limits;
+        if is_planted(Bug::NoIntent) {
+            return Ok(());
+        }
         self.run.intend(record::Turn {
             tenant: self.turn.caller.tenant,
             request: self.run.request,
@@ -337,7 +334,7 @@ impl Carry {
                 advance(&self.shared.store, salt, &held.slot, &turn, told);
                 Step::Done(Ok(ending))
             }
-            Ended::Lost => Step::Replay(held, Why::Lost),
+            Ended::Lost => Step::Replay(held, Why::Vanished),
             Ended::Failed(error) => {
                 self.shared.store.close(&held.slot);
                 Step::Done(Err(error))

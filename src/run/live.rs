@@ -26,10 +26,11 @@ use crate::conversation::transcript::{self, Lead};
 use crate::conversation::{Caller, Decision, Plan, Turn};
 use crate::ids::{Digest, Handle, Tenant};
 use crate::metrics::{Metrics, Outcome};
+use crate::planted::{Bug, is_planted};
 use crate::secret::Secret;
 use crate::store::backend::{Backend, Nowhere};
 use crate::store::record::{self, Phase};
-use crate::store::{Bounds, BranchId, Restored, Store};
+use crate::store::{Bounds, BranchId, LeaseLock, Restored, Store};
 use crate::upstream::Upstream;
 
 /// Starts runs, and gives callers a place at them.
@@ -150,7 +151,7 @@ impl Runner {
     /// Takes up the runs that an earlier process has left under way for whoever presents this key.
     pub fn resume(&self, caller: &Caller) {
         let shared = &self.0;
-        if shared.left_in_all.load(Ordering::Relaxed) == 0 {
+        if shared.left_in_all.load(Ordering::Relaxed) == 0 || is_planted(Bug::NoResume) {
             return;
         }
         let left = shared.left().remove(&caller.tenant).unwrap_or_default();
@@ -184,7 +185,7 @@ impl Runner {
             .ledger
             .attach(&ask.request, keyed, &turn.repeat)
             .map_err(|_| unresolved(Error::KeyReused))?;
-        if let Some(run) = attached {
+        if let Some(run) = attached.filter(|_| !is_planted(Bug::NoRepeats)) {
             return Ok(self.attach(run, turn));
         }
         let hashes = Hashes::of(&shared.salt, &turn);
@@ -309,7 +310,9 @@ impl Shared {
     /// Waits until what was changed so far outlives the process, as far as it can.
     pub async fn flushed(&self) {
         // Where it cannot, the backend has said so, and the turn goes on without.
-        let _ = self.store.flushed().await;
+        if !is_planted(Bug::NoFlush) {
+            let _ = self.store.flushed().await;
+        }
     }
 
     /// Makes sure that a branch's thread is never posted to again.
@@ -362,7 +365,11 @@ impl Shared {
         }
         // Until the run has ended nobody else may post on its thread, or forget it.
         let held = branch.and_then(|slot| {
-            let lease = slot.lease.clone().try_lock_owned().ok()?;
+            let lease = if is_planted(Bug::LostLease) {
+                LeaseLock::default().try_lock_owned().ok()?
+            } else {
+                slot.lease.clone().try_lock_owned().ok()?
+            };
             Some(Held { slot, lease })
         });
         self.left_in_all.fetch_add(1, Ordering::Relaxed);
@@ -403,7 +410,11 @@ impl Shared {
         let names = &turn.names;
         let handle = names.handle.as_ref().map_or("", |handle| &handle.0);
         let fields = [
-            turn.caller.tenant.0.as_slice(),
+            if is_planted(Bug::OneTenant) {
+                &[]
+            } else {
+                turn.caller.tenant.0.as_slice()
+            },
             turn.repeat.body.as_slice(),
             handle.as_bytes(),
             names.narrow.as_deref().unwrap_or_default().as_bytes(),

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::config::{Pace as Settings, Strategy};
+use crate::planted::{Bug, is_planted};
 use crate::upstream::ThreadId;
 
 /// How polls of one run are spaced.
@@ -28,6 +29,9 @@ impl Pace {
 
     /// How long after the POST, or after the last of `polls`, the next poll is due.
     pub fn wait(&self, polls: u32) -> Duration {
+        if is_planted(Bug::FastPolls) {
+            return Duration::from_millis(100);
+        }
         match self.strategy {
             Strategy::Fixed if polls == 0 => self.min_gap,
             Strategy::Fixed => self.interval.max(self.min_gap),

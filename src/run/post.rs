@@ -12,6 +12,7 @@ use super::listing::Listing;
 use super::pace::Pace;
 use crate::conversation::Caller;
 use crate::ids::Mark;
+use crate::planted::{Bug, is_planted};
 use crate::store::Seen;
 use crate::upstream::{NewMessage, PostError, Posted, ReadError, Refusal, RunStatus, ThreadId};
 
@@ -85,7 +86,7 @@ impl Post<'_> {
         doubted: bool,
     ) -> Result<Seen, Unposted> {
         match seen {
-            Some(seen) if !doubted => Ok(seen),
+            Some(seen) if !doubted || is_planted(Bug::TrustsTheDisk) => Ok(seen),
             Some(seen) => {
                 let (shown, _) = self.settled(thread).await?;
                 if nothing_new(&seen, &shown) {
@@ -119,7 +120,16 @@ impl Post<'_> {
                 Err(error) => error,
             };
             match error {
-                PostError::Unknown(_) => return self.reconcile(thread, seen, mark).await,
+                PostError::Unknown(_) if !retried && is_planted(Bug::ResendsBlindly) => {
+                    retried = true
+                }
+                PostError::Unknown(_) => {
+                    let found = self.reconcile(thread, seen.clone(), mark).await;
+                    if found.is_ok() || retried || !is_planted(Bug::ResendsWhereAbsent) {
+                        return found;
+                    }
+                    retried = true;
+                }
                 PostError::Refused(Refusal { status: 404, .. }) => return Err(Unposted::Lost),
                 // A run that is active, or was a moment ago, is a reason to refuse.
                 PostError::Refused(Refusal {

@@ -11,6 +11,7 @@ use super::listing::Line;
 use crate::config::OnUnknown;
 use crate::conversation::queue::Held;
 use crate::conversation::{Decision, Message, Role, transcript};
+use crate::planted::{Bug, is_planted};
 use crate::store::{Branch, Seen};
 use crate::upstream::{self, ThreadId};
 
@@ -21,13 +22,16 @@ impl Carry {
     /// Leaves a thread for a new one, which begins with what the conversation has been so far.
     pub async fn replay(&self, old: Held, why: Why) -> Result<Step, Error> {
         let branch = old.slot.branch();
+        if why == Why::Unknown && is_planted(Bug::NoQuarantine) {
+            return Err(Error::OutcomeUnknown);
+        }
         self.shared.store.close(&old.slot);
         if why == Why::Unknown && self.shared.settings.on_unknown == OnUnknown::Tell {
             return Err(Error::OutcomeUnknown);
         }
         let transcript = if !self.turn.history.is_empty() {
             self.transcript_of_history()
-        } else if why == Why::Lost && branch.seen.is_some() {
+        } else if matches!(why, Why::Lost | Why::Vanished) && branch.seen.is_some() {
             return Err(Error::NoConversation(self.conversation.to_string()));
         } else {
             match self.transcript_of_branch(&branch).await {
@@ -87,6 +91,7 @@ impl Carry {
         thread: &ThreadId,
         seen: &Seen,
     ) -> Result<Option<String>, Error> {
+        let mut lost = false;
         for failures in 1..=TRANSCRIPT_READS {
             match self.shared.calls.read(&self.turn.caller.key, thread).await {
                 Ok(shown) => {
@@ -94,18 +99,18 @@ impl Carry {
                         let messages: Vec<Message> = lines.into_iter().map(quoted).collect();
                         return Ok(transcript::bounded(&messages, self.shared.transcript));
                     }
-                    sleep(self.shared.pace.back_off(thread, failures, None)).await;
                 }
                 Err(upstream::ReadError::KeyRefused(status)) => {
                     return Err(Error::KeyRefused(status));
                 }
-                Err(upstream::ReadError::NoThread) => {
+                Err(upstream::ReadError::NoThread) if lost => {
                     return Err(Error::NoConversation(self.conversation.to_string()));
                 }
-                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {
-                    sleep(self.shared.pace.back_off(thread, failures, None)).await;
-                }
+                // What was read before may be lost for a moment only.
+                Err(upstream::ReadError::NoThread) => lost = true,
+                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {}
             }
+            sleep(self.shared.pace.back_off(thread, failures, None)).await;
         }
         Err(Error::Unreachable)
     }

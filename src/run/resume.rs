@@ -8,6 +8,7 @@ use super::answer::{Reading, read_off};
 use super::audience::Run;
 use super::carry::Carry;
 use super::ending::{Ending, advance, ending, said};
+use super::listing::Listing;
 use super::live::Shared;
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
@@ -192,43 +193,61 @@ impl Carry {
         self.tell(outcome).await;
     }
 
-    /// The answer that the turn had before the restart, if its thread still shows it.
+    /// The answer that the turn had before the restart, as its thread shows it. `None` where the turn
+    /// had none, or the thread is lost.
     async fn recollect(&self, left: &Turn) -> Result<Option<Ending>, Error> {
-        let (Phase::Answered(whole), Some(thread)) = (left.phase, &left.thread) else {
+        let (Phase::Answered(_), Some(thread)) = (left.phase, &left.thread) else {
             return Ok(None);
         };
         let thread = ThreadId(thread.as_str().into());
+        let mut fault = Error::Unreachable;
+        let mut lost = false;
         for failures in 1..=TRANSCRIPT_READS {
             match self.shared.calls.read(&self.turn.caller.key, &thread).await {
-                Ok(listing) => {
-                    let reading = read_off(&left.seen, left.posted, &listing);
-                    let finish = match listing.status {
-                        Some(upstream::RunStatus::Incomplete) => Finish::Length,
-                        _ => Finish::Stop,
-                    };
-                    let salt = &self.shared.salt;
-                    let ending = ending(salt, &self.turn.limits, &reading, finish);
-                    if !reading.ours || ending.whole != whole {
-                        return Ok(None);
+                Ok(listing) => match self.recognise(left, &listing) {
+                    Some(ending) => return Ok(Some(ending)),
+                    None => {
+                        fault = Error::Upstream {
+                            what: "the answer is not in its thread any more".to_owned(),
+                            posted: true,
+                        }
                     }
-                    // Where only this request says what its caller sees, the tip is moved by it.
-                    if let Some(slot) = self.shared.store.branch(BranchId(left.branch))
-                        && let Ok(_lease) = slot.lease.try_lock()
-                    {
-                        let told = (&ending.answer, &reading);
-                        advance(&self.shared.store, salt, &slot, left, told);
-                    }
-                    return Ok(Some(ending));
-                }
+                },
                 Err(upstream::ReadError::KeyRefused(status)) => {
                     return Err(Error::KeyRefused(status));
                 }
-                Err(upstream::ReadError::NoThread) => return Ok(None),
-                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {
-                    sleep(self.shared.pace.back_off(&thread, failures, None)).await;
+                Err(upstream::ReadError::NoThread) if lost => {
+                    self.shared.close(left.branch);
+                    return Ok(None);
                 }
+                // What was read before may be lost for a moment only.
+                Err(upstream::ReadError::NoThread) => lost = true,
+                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {}
             }
+            sleep(self.shared.pace.back_off(&thread, failures, None)).await;
         }
-        Err(Error::Unreachable)
+        Err(fault)
+    }
+
+    /// What one read shows of an answer. Where only this request says how much of it its caller sees,
+    /// the tip is moved by it.
+    fn recognise(&self, left: &Turn, listing: &Listing) -> Option<Ending> {
+        let salt = &self.shared.salt;
+        let reading = read_off(&left.seen, left.posted, listing);
+        let finish = match listing.status {
+            Some(upstream::RunStatus::Incomplete) => Finish::Length,
+            _ => Finish::Stop,
+        };
+        let ending = ending(salt, &self.turn.limits, &reading, finish);
+        if !reading.ours || left.phase != Phase::Answered(ending.whole) {
+            return None;
+        }
+        if let Some(slot) = self.shared.store.branch(BranchId(left.branch))
+            && let Ok(_lease) = slot.lease.try_lock()
+        {
+            let told = (&ending.answer, &reading);
+            advance(&self.shared.store, salt, &slot, left, told);
+        }
+        Some(ending)
     }
 }

@@ -12,6 +12,7 @@ use super::record::{self, Turn, TurnId};
 use super::{Branch, BranchId, HandleKey, HandleRecord, Lease, LeaseLock, PASSED, State};
 use crate::clock::{Clock, Moment};
 use crate::ids::{Fingerprint, Handle};
+use crate::planted::{Bug, is_planted};
 
 /// How many branches one fingerprint may lead to; the oldest make room.
 const BRANCHES_PER_POINT: usize = 32;
@@ -236,6 +237,16 @@ impl Store {
         }
     }
 
+    /// Forgets the branch that a handle leads to, if its thread may not be posted to any more.
+    pub fn forget_closed(&self, key: &HandleKey) {
+        let slot = self.handle(key).and_then(|leads| self.kept(leads.branch));
+        if let Some(slot) = slot
+            && slot.look(|branch| branch.state == State::Closed)
+        {
+            self.forget(slot.id);
+        }
+    }
+
     /// The branches that have this transcript as their tip, or had it, newest first.
     pub fn at(&self, point: &Fingerprint) -> Vec<Arc<Slot>> {
         let ids = self.points.get(point).map(|ids| ids.clone());
@@ -269,7 +280,15 @@ impl Store {
             self.backend.queue(unit);
             return changed;
         };
+        if slot.is_written() && is_planted(Bug::LosesTips) {
+            return changed;
+        }
         unit.push(put(Table::Branches, record::numbered(slot.id.0), bytes));
+        if is_planted(Bug::TornUnits) {
+            unit.iter()
+                .for_each(|write| self.backend.queue(vec![write.clone()]));
+            unit.clear();
+        }
         if slot.written.load(Ordering::Relaxed) {
             self.backend.queue(unit);
             return changed;

@@ -83,7 +83,8 @@ impl Person {
                 self.path.truncate(2 * kept);
             }
             let own = format!("words {} {at}", self.name);
-            let shared = self.dice.one_in(5);
+            // Equal words of a caller that shows no history are the same request, if it was cut off.
+            let shared = self.dice.one_in(5) && !delta;
             let request = Request {
                 text: if shared {
                     format!("word {}", self.dice.below(2))
@@ -99,7 +100,34 @@ impl Person {
                     Duration::from_secs(590),
                 ]),
             };
-            self.turn(world, &request, at).await;
+            if !self.dice.one_in(6) {
+                self.turn(world, &request, at).await;
+                continue;
+            }
+            // Two windows on one conversation; either may be told that it is lost.
+            if delta {
+                self.known.clear();
+            }
+            let mut twin = self.twin(at);
+            let other = Request {
+                text: format!("words {} {at}", twin.name),
+                ..request.clone()
+            };
+            tokio::join!(self.turn(world, &request, at), twin.turn(world, &other, at));
+            if delta {
+                self.known.clear();
+            }
+        }
+    }
+
+    fn twin(&self, at: u64) -> Self {
+        Self {
+            name: format!("{}.{at}", self.name),
+            key: self.key,
+            kind: self.kind.clone(),
+            dice: self.dice.fork(),
+            path: self.path.clone(),
+            known: self.known.clone(),
         }
     }
 
@@ -196,7 +224,13 @@ impl Person {
         let mut fates = world.fates.borrow_mut();
         let fate = fates.entry(request.text.clone()).or_default();
         match error {
-            Error::Refused(_) | Error::RateLimited(_) | Error::Unreachable => fate.unposted = true,
+            Error::Refused(_) | Error::RateLimited(_) | Error::Unreachable => {
+                fate.unposted = true;
+                let posted = world.sent.lock().unwrap().may_be_posted(&request.text);
+                if posted && !fate.otherwise && !world.excused.get() {
+                    wrong(|| format!("{:?} may be posted, but was told {error:?}", request.text));
+                }
+            }
             _ => fate.otherwise = true,
         }
     }

@@ -32,7 +32,7 @@ fn once(world: &World, threads: &BTreeMap<String, Vec<String>>) {
         prompts.sort_unstable();
         let twice = prompts.windows(2).find(|pair| pair[0] == pair[1]);
         if let Some(pair) = twice {
-            wrong(|| format!("posted twice on one thread: {:?}", pair[0]));
+            wrong(|| format!("posted twice on one thread: {:?}\n{posts:#?}", pair[0]));
         }
     }
 }
@@ -71,23 +71,42 @@ fn holds(path: &[String], turn: &Answered, excused: bool) -> bool {
     if !same(answer, &turn.answer) {
         return false;
     }
-    if excused {
-        // What was under way when records were lost may stand in its thread twice.
-        return path.iter().rev().nth(1) == turn.known.last();
-    }
+    // What was under way when records were lost may stand in its thread twice, or against all that its
+    // caller was told.
+    let told = |path: &[String]| {
+        if excused {
+            as_told(path, &turn.path)
+        } else {
+            path.to_vec()
+        }
+    };
+    let path = told(path);
     if !turn.delta {
-        let pairs = || path.iter().zip(&turn.path);
-        return path.len() == turn.path.len() && pairs().all(|(held, seen)| same(held, seen));
+        let seen = told(&turn.path);
+        return path.len() == seen.len()
+            && path.iter().zip(&seen).all(|(held, seen)| same(held, seen));
     }
     let asked = turn.known.last();
     let prompt = path.len().checked_sub(2).and_then(|at| path.get(at));
     // A transcript that was read off a thread has the thread's line breaks.
     let told = squashed(&path.concat());
-    prompt == asked
-        && turn
-            .known
-            .iter()
-            .all(|known| told.contains(&squashed(known)))
+    let knows = |known: &String| told.contains(&squashed(known));
+    prompt == asked && (excused || turn.known.iter().all(knows))
+}
+
+/// Without the first of two equal prompts that follow one another, and without turns that the caller
+/// does not know of.
+fn as_told(path: &[String], seen: &[String]) -> Vec<String> {
+    let turns: Vec<&[String]> = path
+        .chunks(2)
+        .filter(|turn| turn.first().is_some_and(|prompt| seen.contains(prompt)))
+        .collect();
+    let next = |at: usize| turns.get(at + 1).and_then(|turn| turn.first());
+    let kept = turns
+        .iter()
+        .enumerate()
+        .filter(|(at, turn)| turn.first() != next(*at));
+    kept.flat_map(|(_, turn)| turn.iter().cloned()).collect()
 }
 
 fn squashed(text: &str) -> String {

@@ -5,7 +5,6 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,
-    clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "it is a test and a program"
 )]
@@ -27,7 +26,7 @@ The proxy's core over a simulated upstream and disk, with faults, crashes and re
 
   --seeds N    seeds 0 to N-1 (2000)
   --from N     begin at this seed
-  --seed N     this seed alone, with all that its callers were told
+  --seed N     this seed alone, with everything that happens
   --replays N  run so many of them twice, and compare what happened (100)
   --bugs       plant bugs one after another; each must be caught within 2000 seeds
                (with the feature `planted`)
@@ -38,6 +37,7 @@ struct Options {
     seeds: u64,
     replays: u64,
     bugs: bool,
+    traced: bool,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         seeds: 2_000,
         replays: 100,
         bugs: false,
+        traced: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             "--replays" => number().map(|replays| options.replays = replays),
             "--seed" => number().map(|seed| {
                 (options.from, options.seeds, options.replays) = (seed, 1, 1);
+                options.traced = true;
             }),
             "--bugs" => {
                 options.bugs = true;
@@ -100,7 +102,9 @@ fn seeds(options: &Options) -> ExitCode {
                     if seed >= end || failures.lock().unwrap().len() >= 5 {
                         return;
                     }
+                    world::TRACED.set(options.traced);
                     let outcome = world::run(seed);
+                    world::TRACED.set(false);
                     answers.fetch_add(outcome.answers, Ordering::Relaxed);
                     deaths.fetch_add(outcome.deaths, Ordering::Relaxed);
                     let mut wrong = outcome.wrong;
@@ -141,6 +145,48 @@ fn seeds(options: &Options) -> ExitCode {
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
+
+/// Each of the planted bugs, until it is caught.
+#[cfg(feature = "planted")]
+fn bugs() -> ExitCode {
+    use chaturdata_proxy::planted::{Bug, plant};
+    let next = AtomicUsize::new(0);
+    let missed = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..cores() {
+            scope.spawn(|| {
+                while let Some(bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    plant(Some(*bug));
+                    let caught = (0..PLANTED_SEEDS).find_map(|seed| {
+                        let wrong = world::run(seed).wrong?;
+                        Some((seed, wrong.lines().next().unwrap_or_default().to_owned()))
+                    });
+                    plant(None);
+                    match caught {
+                        Some((seed, wrong)) => {
+                            println!("{bug:?}: caught at seed {seed}: {wrong:.100}")
+                        }
+                        None => {
+                            missed.fetch_add(1, Ordering::Relaxed);
+                            println!("{bug:?}: MISSED in {PLANTED_SEEDS} seeds");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner();
+    println!("{} passed, {missed} failed", Bug::ALL.len() - missed);
+    if missed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Within how many seeds a planted bug must be caught.
+#[cfg(feature = "planted")]
+const PLANTED_SEEDS: u64 = 2_000;
 
 #[cfg(not(feature = "planted"))]
 fn bugs() -> ExitCode {

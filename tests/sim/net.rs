@@ -2,7 +2,7 @@
 //! be sent are held against it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -31,6 +31,8 @@ pub struct Net {
 pub struct Sent {
     /// By thread: texts of which nobody knows whether they arrived.
     adrift: BTreeMap<String, Vec<String>>,
+    /// Texts that may have been posted, on whichever thread.
+    doubtful: BTreeSet<String>,
     /// The records are incomplete, as was to be expected.
     pub excused: bool,
 }
@@ -49,6 +51,16 @@ pub fn wrong(what: impl FnOnce() -> String) {
 
 pub fn taken_wrong() -> Option<String> {
     WRONG.take()
+}
+
+impl Sent {
+    /// Whether this prompt may stand somewhere.
+    pub fn may_be_posted(&self, prompt: &str) -> bool {
+        let led = format!("\n\n---\n\n{prompt}");
+        self.doubtful
+            .iter()
+            .any(|text| text == prompt || text.ends_with(&led))
+    }
 }
 
 impl fmt::Debug for Net {
@@ -75,6 +87,7 @@ impl Net {
                 wrong(|| format!("posted without intent: {:?}", message.text));
             }
         }
+        sent.doubtful.insert(message.text.clone());
         let Some(thread) = &message.thread else {
             return;
         };
@@ -93,7 +106,11 @@ impl Net {
         adrift.push(message.text.clone());
     }
 
-    fn arrived(&self, message: &NewMessage) {
+    /// The upstream said what became of it.
+    fn arrived(&self, message: &NewMessage, perhaps: bool) {
+        if !perhaps {
+            self.seen.lock().unwrap().doubtful.remove(&message.text);
+        }
         if let Some(thread) = &message.thread {
             let mut sent = self.seen.lock().unwrap();
             let adrift = sent.adrift.entry(thread.to_string()).or_default();
@@ -114,13 +131,15 @@ impl Upstream for Net {
         key: &'a Secret,
         message: &'a NewMessage,
     ) -> Call<'a, Result<Posted, PostError>> {
+        let doubtful = self.seen.lock().unwrap().doubtful.contains(&message.text);
         self.check(message);
         let (sandbox, own_key, sent) = (self.sandbox.clone(), key.clone(), message.clone());
         let answer = tokio::spawn(async move { sandbox.post(&own_key, &sent).await });
         Box::pin(async move {
             let answer = answer.await.unwrap();
+            crate::world::trace(|| format!("POST {message:?} {:?}: {answer:?}", message.text));
             if !matches!(answer, Err(PostError::Unknown(_))) {
-                self.arrived(message);
+                self.arrived(message, doubtful);
             }
             answer
         })
@@ -131,6 +150,10 @@ impl Upstream for Net {
         key: &'a Secret,
         thread: &'a ThreadId,
     ) -> Call<'a, Result<Thread, ReadError>> {
-        self.sandbox.read(key, thread)
+        Box::pin(async move {
+            let answer = self.sandbox.read(key, thread).await;
+            crate::world::trace(|| format!("READ {thread} {answer:?}"));
+            answer
+        })
     }
 }

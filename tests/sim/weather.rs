@@ -12,8 +12,8 @@ use crate::dice::Dice;
 /// How often something goes wrong: once in so many.
 const FAULTS: [u64; 4] = [1_000_000, 20, 8, 3];
 
-/// A script for one upstream.
-pub fn script(dice: &Dice) -> Script {
+/// A script for one upstream. It shows roles where others may have written since the last read.
+pub fn script(dice: &Dice, shows_roles: bool) -> Script {
     let rare = *dice.pick(&FAULTS);
     let strangers = dice.one_in(6);
     let fair = Behaviour {
@@ -24,7 +24,7 @@ pub fn script(dice: &Dice) -> Script {
             Duration::from_secs(4),
             Duration::from_secs(15),
         ])),
-        shape: shape(dice, strangers),
+        shape: shape(dice, strangers || shows_roles),
         echo: *dice.pick(&[Echo::Same, Echo::Trimmed, Echo::Rewrapped]),
         ..Behaviour::default()
     };
@@ -42,7 +42,7 @@ pub fn script(dice: &Dice) -> Script {
     }
 }
 
-/// Without roles nobody can tell a stranger's message from an answer.
+/// Without roles nobody can tell another's message from an answer.
 fn shape(dice: &Dice, roles: bool) -> Shape {
     Shape {
         order: *dice.pick(&[Order::OldestFirst, Order::OldestFirst, Order::NewestFirst]),

@@ -46,9 +46,11 @@ pub struct World {
     pub excused: Cell<bool>,
     began: Instant,
     config: Config,
-    sent: Arc<Mutex<Sent>>,
+    pub sent: Arc<Mutex<Sent>>,
     process: watch::Sender<Option<Process>>,
     trace: RefCell<DefaultHasher>,
+    /// Whether the disk may be gone back to an earlier state of it.
+    copies: bool,
     dice: Dice,
 }
 
@@ -80,6 +82,17 @@ pub struct Outcome {
     pub deaths: usize,
 }
 
+thread_local! {
+    /// Everything that happens is printed.
+    pub static TRACED: Cell<bool> = const { Cell::new(false) };
+}
+
+pub fn trace(line: impl FnOnce() -> String) {
+    if TRACED.get() {
+        println!("{:?} {}", Instant::now(), line());
+    }
+}
+
 /// One seed, from the first request to the last late arrival.
 pub fn run(seed: u64) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -108,9 +121,11 @@ impl World {
         if dice.one_in(3) {
             config.run.on_unknown = OnUnknown::Tell;
         }
+        let copies = dice.one_in(3);
         Self {
             salt: Salt::fixed(dice.secret()),
-            sandbox: Sandbox::new(weather::script(&dice)),
+            sandbox: Sandbox::new(weather::script(&dice, copies)),
+            copies,
             answered: RefCell::default(),
             tips: RefCell::default(),
             fates: RefCell::default(),
@@ -174,12 +189,13 @@ impl World {
             process.dead.cancel();
             process.runner.shut_down().await;
             self.deaths.borrow_mut().push(Instant::now());
+            trace(|| format!("DIED {}", self.excused.get()));
             if process.journal.is_degraded() {
                 self.excuse();
             }
-            if copy.is_none() && self.dice.one_in(3) {
+            if copy.is_none() && self.copies {
                 copy = Some(content.clone());
-            } else if self.dice.one_in(12)
+            } else if self.dice.one_in(4)
                 && let Some(copy) = &copy
             {
                 content = copy.clone();
@@ -195,6 +211,7 @@ impl World {
 
     fn start(&self, content: Content, now: Moment) {
         let restored = Journal::restored(&content);
+        trace(|| format!("STARTED with {:#?}", restored.turns));
         let newest = restored.newest().unwrap_or(now);
         let fails_after = self.dice.one_in(25).then(|| self.dice.below(20));
         let journal = Journal::new(content, fails_after, self.dice.fork());
@@ -268,9 +285,7 @@ impl World {
     pub fn note(&self, who: &str, got: &Got) {
         let line = format!("{} {who} {got:?}", self.age());
         line.hash(&mut *self.trace.borrow_mut());
-        if std::env::var_os("SIM_TRACE").is_some() {
-            eprintln!("{line}");
-        }
+        trace(|| line);
     }
 
     fn traced(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! Imports run one way: from the server inwards, and never back.
 
 /// Which modules each module may import. `app` may import all, and nobody imports `app`.
-const IMPORTS: [(&str, &[&str]); 12] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
     (
         "server",
         &[
@@ -29,20 +29,25 @@ const IMPORTS: [(&str, &[&str]); 12] = [
             "config",
             "metrics",
             "clock",
+            "planted",
             "ids",
             "secret",
         ],
     ),
     (
         "conversation",
-        &["upstream", "store", "config", "ids", "secret"],
+        &["upstream", "store", "config", "planted", "ids", "secret"],
     ),
-    ("store", &["upstream", "config", "clock", "ids", "secret"]),
+    (
+        "store",
+        &["upstream", "config", "clock", "planted", "ids", "secret"],
+    ),
     ("upstream", &["config", "secret"]),
     ("metrics", &["conversation"]),
     ("cli", &["config"]),
     ("config", &["secret"]),
     ("clock", &[]),
+    ("planted", &[]),
     ("ids", &[]),
     ("secret", &[]),
 ];
