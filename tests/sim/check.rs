@@ -57,7 +57,9 @@ fn answers(world: &World, threads: &BTreeMap<String, Vec<String>>) {
             let keys = keys.get(thread).map_or(&[][..], |keys| keys);
             holds(path, turn, world.excused.get()) && keys.iter().all(|key| key == turn.key)
         };
-        if !said.iter().any(vouches) {
+        let muddled = &world.sent.lock().unwrap().muddled;
+        let is_muddled = turn.path.iter().any(|text| muddled.contains(text));
+        if !is_muddled && !said.iter().any(vouches) {
             wrong(|| format!("an answer on another history: {turn:?}\n{threads:#?}"));
         }
     }

@@ -31,6 +31,8 @@ pub struct Net {
 pub struct Sent {
     /// By thread: texts of which nobody knows whether they arrived.
     adrift: BTreeMap<String, Vec<String>>,
+    /// Prompts that were posted, the records being incomplete, where an earlier one was still on its way.
+    pub muddled: BTreeSet<String>,
     /// Texts that may have been posted, on whichever thread.
     doubtful: BTreeSet<String>,
     /// The records are incomplete, as was to be expected.
@@ -94,7 +96,11 @@ impl Net {
         let adrift = sent.adrift.entry(thread.to_string()).or_default();
         let landed = self.sandbox.posts();
         adrift.retain(|text| !landed.iter().any(|(at, post)| at == thread && post == text));
-        if !adrift.is_empty() && !sent.excused {
+        let is_clear = adrift.is_empty();
+        if !is_clear && sent.excused {
+            sent.muddled.insert(message.text.clone());
+        }
+        if !is_clear && !sent.excused {
             wrong(|| {
                 format!(
                     "posted on {thread}, which a POST may still reach: {:?}",
