@@ -168,7 +168,9 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
 fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = db.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
-    transaction.set_quick_repair(true);
+    // One sync for a commit, and not the two that spare the next open a look at every page: it takes
+    // that look anyway.
+    transaction.set_quick_repair(false);
     Ok(transaction)
 }
 
