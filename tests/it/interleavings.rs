@@ -9,10 +9,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use chaturdata_proxy::config::Config;
+use chaturdata_proxy::conversation::resolve::Secrets;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
-use chaturdata_proxy::run::live::Runner;
+use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::server::{Access, Parts, Stop, router};
+use chaturdata_proxy::store::backend::Nowhere;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
 use http::Request;
@@ -389,12 +391,13 @@ fn interleave(lives: &[Vec<Step>]) {
         config.conversations.transcript = 1 << 20;
         let salt = Salt::random().unwrap();
         let metrics = Arc::new(Metrics::new());
-        let runner = Runner::new(
-            &config,
-            Arc::new(sandbox.clone()),
-            salt.clone(),
-            metrics.clone(),
-        );
+        let secrets = Secrets {
+            salt: salt.clone(),
+            ids: Salt::random().unwrap(),
+        };
+        let upstream = Arc::new(sandbox.clone());
+        let foundation = Foundation::in_memory(upstream, secrets, metrics.clone());
+        let runner = Runner::new(&config, foundation);
         let door = Door {
             router: router(Parts {
                 config: Arc::new(config),
@@ -402,6 +405,7 @@ fn interleave(lives: &[Vec<Step>]) {
                 access: Access::PassThrough,
                 salt,
                 metrics,
+                state: Arc::new(Nowhere),
                 stop: Stop::default(),
             }),
             seen: RefCell::default(),

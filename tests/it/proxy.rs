@@ -7,11 +7,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use chaturdata_proxy::config::Config;
+use chaturdata_proxy::conversation::resolve::Secrets;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
-use chaturdata_proxy::run::live::Runner;
+use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::server::{self, Access, Limits, Stop};
+use chaturdata_proxy::store::backend::Nowhere;
 use chaturdata_proxy::store::callers::CallerKeys;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::{
@@ -152,7 +154,12 @@ impl Proxy {
         let metrics = Arc::new(Metrics::new());
         let salt = Salt::random().unwrap();
         let upstream = Arc::new(sandbox.clone());
-        let runner = Runner::new(&config, upstream, salt.clone(), Arc::clone(&metrics));
+        let secrets = Secrets {
+            salt: salt.clone(),
+            ids: Salt::random().unwrap(),
+        };
+        let foundation = Foundation::in_memory(upstream, secrets, Arc::clone(&metrics));
+        let runner = Runner::new(&config, foundation);
         let signal = CancellationToken::new();
         let stop = Stop::on(signal.clone());
         let router = server::router(server::Parts {
@@ -161,6 +168,7 @@ impl Proxy {
             access: setup.access,
             salt,
             metrics: Arc::clone(&metrics),
+            state: Arc::new(Nowhere),
             stop: stop.clone(),
         });
         Self {

@@ -15,7 +15,7 @@ use redb::{Builder, Database, StorageBackend};
 
 pub use folder::{FILE, Folder};
 pub use held::Held;
-pub use records::{Facts, Read, SCHEMA, Unreadable};
+pub use records::{Facts, Read, SCHEMA};
 pub use upkeep::{Compacted, Report, TableReport};
 pub use writer::{Disk, Serving};
 
@@ -52,7 +52,9 @@ pub enum Fault {
     Damaged(String),
     #[error("cannot be read")]
     Unreadable(#[source] io::Error),
-    #[error("cannot be written")]
+    #[error(
+        "cannot be written; choose another folder with --state-dir, or keep nothing over a restart with store.kind = \"memory\""
+    )]
     Unwritable(#[source] io::Error),
     #[error("cannot be made: the system gives no random numbers")]
     NoRandomness(#[source] getrandom::Error),

@@ -7,6 +7,7 @@ use redb::{
 
 use super::Fault;
 use crate::store::backend::{Table, Write};
+use crate::store::record::Unreadable;
 
 /// The version of what this program writes.
 pub const SCHEMA: u8 = 1;
@@ -19,11 +20,6 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const SCHEMA_KEY: &str = "schema";
 const SALT_KEY: &str = "salt";
 const WRITTEN_KEY: &str = "written";
-
-/// What is handed over was whole, and yet says nothing to whoever reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record cannot be understood")]
-pub struct Unreadable;
 
 /// Takes one verified record.
 pub type Read<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Unreadable> + 'a;

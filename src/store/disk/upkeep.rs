@@ -2,7 +2,7 @@
 
 use redb::{Builder, Database, StorageBackend};
 
-use super::records::{self, SCHEMA, fault};
+use super::records::{self, Read, SCHEMA, fault};
 use super::{CACHE, Error, Facts, Fault, Folder, Held, begins_as_ours, unpanicked, verified};
 use crate::store::backend::{Table, Write};
 
@@ -43,13 +43,13 @@ impl Report {
 
 impl Folder {
     /// Reads all of the state and changes nothing.
-    pub fn check(&self) -> Result<Report, Error> {
+    pub fn check(&self, read: &mut Read<'_>) -> Result<Report, Error> {
         let size = self.size()?;
         let held = Held::new(self.file_to_read()?);
         let held = held.map_err(|error| self.error(Fault::Unreadable(error)))?;
         let read = unpanicked(|| {
             let db = verified(&held)?;
-            records::read(&db, &mut |_, _, _| Ok(()))
+            records::read(&db, read)
         });
         // Looked at from the start again, and without what was written while it was opened.
         let again = Held::new(self.file_to_read()?);
