@@ -49,7 +49,8 @@ fn told(folder: &Folder, report: &Report) -> String {
         let _ = write!(text, ", schema {schema}");
     }
     if let Some(facts) = &report.facts {
-        let written = Duration::from_millis(facts.written).min(Duration::from_secs(u32::MAX.into()));
+        let written =
+            Duration::from_millis(facts.written).min(Duration::from_secs(u32::MAX.into()));
         let written = humantime::format_rfc3339_seconds(UNIX_EPOCH + written);
         let _ = write!(text, ", last written {written}");
     }
@@ -69,11 +70,13 @@ fn told(folder: &Folder, report: &Report) -> String {
 
 fn reset(folder: &Folder, yes: bool) -> Result<()> {
     let path = folder.path().display();
-    if !yes && !is_agreed(&format!(
-        "This forgets every conversation and every run under way that {path} knows of: callers get new threads, to \
+    if !yes
+        && !is_agreed(&format!(
+            "This forgets every conversation and every run under way that {path} knows of: callers get new threads, to \
          which what they resend is told again, and answers that nobody has collected are lost. Caller keys stay.\n\
          Go on? [y/N] "
-    ))? {
+        ))?
+    {
         say("nothing was changed");
         return Ok(());
     }

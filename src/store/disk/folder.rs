@@ -96,9 +96,7 @@ impl Folder {
         if self.is_used()? {
             return Ok(false);
         }
-        let made = super::fresh().and_then(|facts| {
-            self.replace(&facts, |_| Ok(()))
-        });
+        let made = super::fresh().and_then(|facts| self.replace(&facts, |_| Ok(())));
         made.map_err(|error| self.error(error))?;
         Ok(true)
     }

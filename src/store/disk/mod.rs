@@ -143,10 +143,7 @@ fn begin(storage: impl StorageBackend, facts: &Facts) -> Result<Database, Fault>
 }
 
 /// Opens a state that is there. The storage is written to only once every record has been taken.
-fn open(
-    storage: impl StorageBackend,
-    read: &mut Read<'_>,
-) -> Result<(Database, Facts), Fault> {
+fn open(storage: impl StorageBackend, read: &mut Read<'_>) -> Result<(Database, Facts), Fault> {
     let held = Held::new(storage).map_err(Fault::Unreadable)?;
     let (db, facts) = unpanicked(|| {
         let db = verified(&held)?;

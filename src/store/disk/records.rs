@@ -164,9 +164,9 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
 fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = db.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
-    // One sync for a commit, and not the two that spare the next open a look at every page: it takes
-    // that look anyway.
-    transaction.set_quick_repair(false);
+    // A second sync, after which the file says for sure which commit is its last: damage to that one
+    // is then refused, and not taken for a commit that never came to its end.
+    transaction.set_quick_repair(true);
     Ok(transaction)
 }
 

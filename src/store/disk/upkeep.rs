@@ -114,10 +114,7 @@ fn copy(from: &Database, to: &Database, facts: &Facts) -> Result<(), Fault> {
 }
 
 /// What of a state can be read at all, its pages unchecked.
-fn readable<F: StorageBackend>(
-    held: &Held<F>,
-    size: u64,
-) -> (Option<Facts>, Vec<TableReport>) {
+fn readable<F: StorageBackend>(held: &Held<F>, size: u64) -> (Option<Facts>, Vec<TableReport>) {
     let opened = unpanicked(|| {
         begins_as_ours(held)?;
         let mut builder = Builder::new();

@@ -96,7 +96,9 @@ pub fn writer(db: Database, folder: Option<Folder>) -> (Disk, Serving) {
 /// Milliseconds since the epoch.
 pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 impl Backend for Disk {
@@ -208,7 +210,9 @@ struct End(Arc<Shared>);
 impl Drop for End {
     fn drop(&mut self) {
         let _queue = self.0.queue();
-        self.0.progress.send_modify(|progress| progress.is_closed = true);
+        self.0
+            .progress
+            .send_modify(|progress| progress.is_closed = true);
     }
 }
 
@@ -227,7 +231,9 @@ async fn serve(end: End, open: Open) {
         match timeout(SLOWEST, written).await {
             Ok(Ok((file, Ok(())))) => {
                 open = Some(file);
-                shared.progress.send_modify(|progress| progress.durable = count);
+                shared
+                    .progress
+                    .send_modify(|progress| progress.durable = count);
             }
             Ok(Ok((file, Err(why)))) => {
                 shared.degrade(&why);
