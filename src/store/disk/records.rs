@@ -95,9 +95,10 @@ pub fn read(db: &Database, read: &mut Read<'_>) -> Result<Facts, Fault> {
     let facts = facts(db)?;
     for table in Table::ALL {
         each(db, table, &mut |key, value| {
-            let value = value.ok_or_else(|| Fault::Damaged(format!("a record of {table:?}")))?;
+            let value =
+                value.ok_or_else(|| Fault::Damaged(format!("a record of {}", table.as_str())))?;
             read(table, key, value).map_err(|Unreadable| {
-                Fault::Damaged(format!("a record of {table:?} means nothing"))
+                Fault::Damaged(format!("a record of {} means nothing", table.as_str()))
             })
         })?;
     }

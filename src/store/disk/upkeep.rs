@@ -98,7 +98,8 @@ fn copy(from: &Database, to: &Database, facts: &Facts) -> Result<(), Fault> {
     };
     for table in Table::ALL {
         records::each(from, table, &mut |key, value| {
-            let value = value.ok_or_else(|| Fault::Damaged(format!("a record of {table:?}")))?;
+            let value =
+                value.ok_or_else(|| Fault::Damaged(format!("a record of {}", table.as_str())))?;
             writes.push(Write {
                 table,
                 key: key.to_vec(),
