@@ -94,7 +94,7 @@ pub fn write<'a>(
 pub fn read(db: &Database, read: &mut Read<'_>) -> Result<Facts, Fault> {
     let facts = facts(db)?;
     for table in Table::ALL {
-        each(db, table, &mut |key, value| {
+        each(db, table, |key, value| {
             let value =
                 value.ok_or_else(|| Fault::Damaged(format!("a record of {}", table.as_str())))?;
             read(table, key, value).map_err(|Unreadable| {
@@ -109,7 +109,7 @@ pub fn read(db: &Database, read: &mut Read<'_>) -> Result<Facts, Fault> {
 pub fn each(
     db: &Database,
     table: Table,
-    take: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
+    mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let transaction = db.begin_read().map_err(fault)?;
     let records = match transaction.open_table(definition(table)) {

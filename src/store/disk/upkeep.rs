@@ -97,7 +97,7 @@ fn copy(from: &Database, to: &Database, facts: &Facts) -> Result<(), Fault> {
         })
     };
     for table in Table::ALL {
-        records::each(from, table, &mut |key, value| {
+        records::each(from, table, |key, value| {
             let value =
                 value.ok_or_else(|| Fault::Damaged(format!("a record of {}", table.as_str())))?;
             writes.push(Write {
@@ -138,7 +138,7 @@ fn counted(db: &Database, table: Table, size: u64) -> TableReport {
         is_complete: false,
     };
     let counted = unpanicked(|| {
-        records::each(db, table, &mut |_, value| {
+        records::each(db, table, |_, value| {
             match value {
                 Some(_) => report.good += 1,
                 None => report.bad += 1,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use chaturdata_proxy::store::backend::{Backend, Table};
 use chaturdata_proxy::store::disk::Disk;
 
-use super::put;
+use super::{put, skipped};
 use crate::binary::{Program, Run};
 
 /// The program, and where its state is.
@@ -289,8 +289,8 @@ fn a_folder_that_cannot_be_written_is_named_with_the_ways_out() {
         command.output().ok().map(|output| Run::of(&output))
     };
     if run(&["--version"]).is_none_or(|run| run.code != Some(0)) {
-        eprintln!(
-            "SKIPPED: no folder without rights was tried: it needs root, setpriv and a path open to all"
+        skipped(
+            "no folder without rights was tried: it needs root, setpriv and a path open to all",
         );
         return;
     }

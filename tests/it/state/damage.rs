@@ -21,8 +21,8 @@ static EVERY: LazyLock<bool> = LazyLock::new(|| {
 const LAST_COMMIT: (usize, u8) = (9, 1);
 
 /// Opens a damaged file and holds what comes of it against what was written. Says whether it was refused.
-fn look(damaged: Vec<u8>, written: &Contents, what: &str) -> bool {
-    let medium = Medium::of(damaged.clone());
+fn look(damaged: &[u8], written: &Contents, what: &str) -> bool {
+    let medium = Medium::of(damaged.to_vec());
     match open(medium.clone()) {
         Ok((_, found)) => {
             assert!(&found == written, "{what}");
@@ -37,7 +37,7 @@ fn look(damaged: Vec<u8>, written: &Contents, what: &str) -> bool {
             assert!(!touched, "{what}: the file was written to");
             true
         }
-        Err(other) => panic!("{what}: {other}"),
+        Err(other) => unreachable!("{what}: {other}"),
     }
 }
 
@@ -78,7 +78,7 @@ async fn a_flipped_byte_is_refused_or_changes_nothing() {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= flip;
                 let what = format!("file {turn}, byte {at} ^ {flip}");
-                refused += usize::from(look(damaged, written, &what));
+                refused += usize::from(look(&damaged, written, &what));
             }
         }
     }
@@ -107,7 +107,7 @@ async fn a_zeroed_sector_is_refused_or_changes_nothing() {
                 let mut damaged = bytes.clone();
                 let end = (start + length).min(bytes.len());
                 damaged[start..end].fill(0);
-                look(damaged, written, &format!("file {turn}, {start}..{end}"));
+                look(&damaged, written, &format!("file {turn}, {start}..{end}"));
             }
         }
     }
@@ -122,13 +122,13 @@ async fn a_file_that_is_cut_off_is_refused_or_has_lost_nothing() {
             .chain((4096..bytes.len()).step_by(4096))
         {
             look(
-                bytes[..length].to_vec(),
+                &bytes[..length],
                 written,
                 &format!("file {turn}, {length} bytes"),
             );
         }
         let longer = [&bytes[..], &[0; 4096]].concat();
-        look(longer, written, "longer");
+        look(&longer, written, "longer");
     }
 }
 

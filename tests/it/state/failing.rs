@@ -55,7 +55,7 @@ async fn live(first: &(Vec<u8>, Contents), fails: Fails) -> Went {
             assert_eq!(found, first.1, "{what}");
             return Went::Refused;
         }
-        Err(other) => panic!("{what}: {other}"),
+        Err(other) => unreachable!("{what}: {other}"),
     };
     let mut random = Random(7);
     // What must be there, and what may be there beyond it.
@@ -82,8 +82,7 @@ async fn live(first: &(Vec<u8>, Contents), fails: Fails) -> Went {
         degraded
     };
     let (degraded, ()) = tokio::join!(living, opened.serving);
-    let (_, found) =
-        open(Medium::of(medium.bytes())).unwrap_or_else(|fault| panic!("{what}: {fault}"));
+    let (_, found) = open(Medium::of(medium.bytes())).expect(&what);
     assert!(found == acknowledged || found == last, "{what}");
     if degraded { Went::Degraded } else { Went::Well }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use chaturdata_proxy::store::backend::{Backend, Table};
 use chaturdata_proxy::store::disk::{Disk, Error, Fault, Folder, Opened};
 
-use super::{Contents, Random, apply, put, random_write};
+use super::{Contents, Random, apply, put, random_write, skipped};
 
 fn open(dir: &Path) -> Result<(Opened, Contents), Error> {
     let mut contents = Contents::new();
@@ -160,7 +160,7 @@ impl Drop for Small {
 #[tokio::test]
 async fn a_full_disk_keeps_what_was_acknowledged() {
     let Some(small) = Small::mounted(512 << 10) else {
-        eprintln!("SKIPPED: no disk was filled: a small file system needs root");
+        skipped("no disk was filled: a small file system needs root");
         return;
     };
     let dir = small.0.path();
@@ -193,7 +193,7 @@ async fn a_full_disk_keeps_what_was_acknowledged() {
 #[test]
 fn a_full_disk_takes_no_new_state_and_says_so() {
     let Some(small) = Small::mounted(16 << 10) else {
-        eprintln!("SKIPPED: no disk was filled: a small file system needs root");
+        skipped("no disk was filled: a small file system needs root");
         return;
     };
 

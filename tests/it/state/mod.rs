@@ -7,8 +7,10 @@ mod folder;
 mod kills;
 mod medium;
 mod power;
+mod readiness;
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 
 use chaturdata_proxy::store::backend::{Backend, Table, Write};
 use chaturdata_proxy::store::disk::{Disk, Fault, Opened};
@@ -36,6 +38,11 @@ fn open(storage: impl StorageBackend) -> Result<(Opened, Contents), Fault> {
         Ok(())
     })?;
     Ok((opened, contents))
+}
+
+/// Says, in the midst of the test's own output, that something was not tried here.
+fn skipped(why: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
 
 fn put(table: Table, key: &str, value: &str) -> Write {
