@@ -16,18 +16,22 @@ use crate::store::disk::{Folder, Report};
 pub fn state(command: StateCommand, dir: &Path) -> Result<()> {
     // What is damaged makes the database panic: that is told as damage, in one line.
     std::panic::set_hook(Box::new(|_| {}));
-    let folder = Folder::lock_untouched(dir)?;
-    if !folder.is_used()? {
+    let seen = Folder::lock_untouched(dir)?;
+    if !seen.is_used()? {
         return print(format!("there is no state in {}\n", dir.display()).as_bytes());
     }
     match command {
-        StateCommand::Check => check(&folder),
+        StateCommand::Check => check(&seen),
         StateCommand::Compact => {
-            let sizes = folder.compact()?;
+            drop(seen);
+            let sizes = Folder::lock(dir)?.compact()?;
             let told = format!("{} bytes before, {} after\n", sizes.before, sizes.after);
             print(told.as_bytes())
         }
-        StateCommand::Reset { yes } => reset(&folder, yes),
+        StateCommand::Reset { yes } => {
+            drop(seen);
+            reset(&Folder::lock(dir)?, yes)
+        }
     }
 }
 

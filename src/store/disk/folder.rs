@@ -23,7 +23,7 @@ const NEW: &str = "state.redb.new";
 pub struct Folder {
     dir: PathBuf,
     path: PathBuf,
-    /// `None` where nobody can have it: the folder was never used, or does not exist.
+    /// `None` where nobody has ever had it: the folder was never used, or does not exist.
     _lock: Option<File>,
 }
 
@@ -37,10 +37,10 @@ impl Folder {
         };
         private_dir(dir).map_err(unwritable)?;
         let file = private_file().truncate(false).open(&lock);
-        Self::locked(dir, Some(file.map_err(unwritable)?))
+        Self::locked(dir, Some(file.map_err(unwritable)?), File::try_lock)
     }
 
-    /// Takes the folder without making or changing anything in it.
+    /// Takes the folder to look at it, without making or changing anything in it.
     pub fn lock_untouched(dir: &Path) -> Result<Self, Error> {
         let lock = match File::open(dir.join(LOCK)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -52,16 +52,21 @@ impl Folder {
             }
             Ok(file) => Some(file),
         };
-        Self::locked(dir, lock)
+        // A file that is only read can be locked so on every file system.
+        Self::locked(dir, lock, File::try_lock_shared)
     }
 
-    fn locked(dir: &Path, lock: Option<File>) -> Result<Self, Error> {
+    fn locked(
+        dir: &Path,
+        lock: Option<File>,
+        take: fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Self, Error> {
         let folder = Self {
             dir: dir.to_owned(),
             path: dir.join(FILE),
             _lock: None,
         };
-        match lock.as_ref().map(File::try_lock) {
+        match lock.as_ref().map(take) {
             None | Some(Ok(())) => Ok(Self {
                 _lock: lock,
                 ..folder
@@ -101,24 +106,39 @@ impl Folder {
         Ok(true)
     }
 
-    /// Puts a new state in the place of what is there, at once and for good, once it is filled.
+    /// Puts a new state in the place of what is there, at once and for good, once it is filled. Where
+    /// that fails, what is there stays.
     pub fn replace(
         &self,
         facts: &Facts,
         fill: impl FnOnce(&mut redb::Database) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let new = self.dir.join(NEW);
-        let file = private_file().read(true).truncate(true).open(&new);
-        let file = file.map_err(Fault::Unwritable)?;
-        let storage = FileBackend::new(file).map_err(super::fault)?;
+        let replaced = Self::filled(&new, facts, fill).and_then(|()| {
+            fs::rename(&new, &self.path)
+                .and_then(|()| sync_dir(&self.dir))
+                .map_err(Fault::Unwritable)
+        });
+        if replaced.is_err() {
+            // It may be all that fills the disk.
+            let _ = fs::remove_file(&new);
+        }
+        replaced
+    }
+
+    /// Makes a state in a file of its own, and has it written out.
+    fn filled(
+        new: &Path,
+        facts: &Facts,
+        fill: impl FnOnce(&mut redb::Database) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let file = private_file().read(true).truncate(true).open(new);
+        let storage = FileBackend::new(file.map_err(Fault::Unwritable)?).map_err(super::fault)?;
         let mut db = super::begin(storage, facts)?;
         fill(&mut db)?;
-        db.close().map_err(super::fault)?;
-        File::open(&new)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| fs::rename(&new, &self.path))
-            .and_then(|()| sync_dir(&self.dir))
-            .map_err(Fault::Unwritable)
+        db.close().map_err(super::unwritten)?;
+        let file = File::open(new).and_then(|file| file.sync_all());
+        file.map_err(Fault::Unwritable)
     }
 
     /// The state's file, to be read and written.

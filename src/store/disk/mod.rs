@@ -136,10 +136,15 @@ fn begin(storage: impl StorageBackend, facts: &Facts) -> Result<Database, Fault>
         .create_with_backend(storage)
         .map_err(redb::Error::from)
         .and_then(|db| records::begin(&db, facts).map(|()| db));
-    begun.map_err(|error| match fault(error) {
+    begun.map_err(unwritten)
+}
+
+/// What an error of writing means.
+fn unwritten(error: impl Into<redb::Error>) -> Fault {
+    match fault(error) {
         Fault::Unreadable(error) => Fault::Unwritable(error),
         other => other,
-    })
+    }
 }
 
 /// Opens a state that is there. The storage is written to only once every record has been taken.

@@ -1,9 +1,13 @@
 //! What is done to a state while no proxy uses it: look, make small, begin anew.
 
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use redb::{Builder, Database, StorageBackend};
 
 use super::records::{self, Read, SCHEMA, fault};
-use super::{CACHE, Error, Facts, Fault, Folder, Held, begins_as_ours, unpanicked, verified};
+use super::{Error, Facts, Fault, Folder, Held, begins_as_ours, unpanicked, unwritten, verified};
 use crate::store::backend::{Table, Write};
 
 /// What is found in a state.
@@ -74,7 +78,7 @@ impl Folder {
             let facts = records::facts(&db)?;
             self.replace(&facts, |new| {
                 copy(&db, new, &facts)?;
-                new.compact().map_err(fault)?;
+                new.compact().map_err(unwritten)?;
                 Ok(())
             })
         });
@@ -91,10 +95,7 @@ fn copy(from: &Database, to: &Database, facts: &Facts) -> Result<(), Fault> {
     let put = |writes: &mut Vec<Write>| {
         let written = records::write(to, &*writes, facts.written);
         writes.clear();
-        written.map_err(|error| match fault(error) {
-            Fault::Unreadable(error) => Fault::Unwritable(error),
-            other => other,
-        })
+        written.map_err(unwritten)
     };
     for table in Table::ALL {
         records::each(from, table, |key, value| {
@@ -118,19 +119,25 @@ fn copy(from: &Database, to: &Database, facts: &Facts) -> Result<(), Fault> {
 fn readable<F: StorageBackend>(held: &Held<F>, size: u64) -> (Option<Facts>, Vec<TableReport>) {
     let opened = unpanicked(|| {
         begins_as_ours(held)?;
+        let bounded = Bounded {
+            file: held.clone(),
+            // Every page a few times.
+            reads: AtomicU64::new(size / 1024 + 10_000),
+        };
         let mut builder = Builder::new();
-        let builder = builder.set_cache_size(CACHE);
-        builder.create_with_backend(held.clone()).map_err(fault)
+        // Without a cache every look at a page is a read, and counted.
+        let builder = builder.set_cache_size(0);
+        builder.create_with_backend(bounded).map_err(fault)
     });
     let Ok(db) = opened else {
         return (None, Vec::new());
     };
     let facts = unpanicked(|| records::facts(&db)).ok();
-    let tables = Table::ALL.map(|table| counted(&db, table, size));
+    let tables = Table::ALL.map(|table| counted(&db, table));
     (facts, tables.to_vec())
 }
 
-fn counted(db: &Database, table: Table, size: u64) -> TableReport {
+fn counted(db: &Database, table: Table) -> TableReport {
     let mut report = TableReport {
         table,
         good: 0,
@@ -143,13 +150,46 @@ fn counted(db: &Database, table: Table, size: u64) -> TableReport {
                 Some(_) => report.good += 1,
                 None => report.bad += 1,
             }
-            // Damaged pages may lead in a circle; no file holds more records than bytes.
-            if report.good + report.bad > size {
-                return Err(Fault::Damaged("it leads in a circle".to_owned()));
-            }
             Ok(())
         })
     });
     report.is_complete = counted.is_ok();
     report
+}
+
+/// Fails after so many reads: damaged pages may lead in a circle.
+#[derive(Debug)]
+struct Bounded<F> {
+    file: F,
+    reads: AtomicU64,
+}
+
+impl<F: StorageBackend> StorageBackend for Bounded<F> {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.reads.load(Relaxed) == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.reads.fetch_sub(1, Relaxed);
+        self.file.read(at, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write(at, bytes)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
 }

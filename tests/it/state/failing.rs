@@ -134,7 +134,7 @@ async fn a_full_disk_degrades_and_a_sync_is_never_tried_again() {
     assert_eq!(live(&first, fails).await, Went::Degraded);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn many_wait_for_one_write() {
     let (opened, _) = open(Medium::default()).unwrap();
     let disk = opened.disk;

@@ -8,7 +8,7 @@ use std::process::Command;
 use chaturdata_proxy::store::backend::{Backend, Table};
 use chaturdata_proxy::store::disk::{Disk, Error, Fault, Folder, Opened};
 
-use super::{Contents, Random, apply, put, random_write, skipped};
+use super::{Contents, Random, apply, put, random_write, skipped, small};
 
 fn open(dir: &Path) -> Result<(Opened, Contents), Error> {
     let mut contents = Contents::new();
@@ -120,6 +120,30 @@ async fn a_start_that_was_cut_short_is_no_obstacle() {
     assert!(!home.path().join("state.redb.new").exists());
 }
 
+#[tokio::test]
+async fn a_look_at_a_damaged_state_comes_to_an_end_and_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("state.redb");
+    let (bytes, written) = small(11).await;
+    let mut random = Random(2);
+    for _ in 0..300 {
+        let mut damaged = bytes.clone();
+        for _ in 0..1 + random.below(3) {
+            let at = 320 + random.below(damaged.len() - 320);
+            damaged[at] = random.next().to_le_bytes()[0];
+        }
+        fs::write(&path, &damaged).unwrap();
+
+        let folder = Folder::lock_untouched(home.path()).unwrap();
+        let report = folder.check(&mut |_, _, _| Ok(())).unwrap();
+
+        let good: u64 = report.tables.iter().map(|table| table.good).sum();
+        assert!(report.fault.is_some() || good == written.len() as u64);
+        assert!(good <= 2 * written.len() as u64);
+        assert!(fs::read(&path).unwrap() == damaged);
+    }
+}
+
 #[test]
 fn what_cannot_be_read_or_made_is_said() {
     let home = tempfile::tempdir().unwrap();
@@ -184,10 +208,15 @@ async fn a_full_disk_keeps_what_was_acknowledged() {
     tokio::join!(filling, opened.serving);
     assert!(disk.is_degraded());
 
-    let (_, found) = open(dir).unwrap();
+    let (again, found) = open(dir).unwrap();
 
     assert!(acknowledged.len() > 10);
     assert!(found == acknowledged || found == last);
+    drop(again);
+    let compacted = Folder::lock(dir).unwrap().compact().unwrap_err();
+    assert!(matches!(compacted.fault, Fault::Unwritable(_)));
+    assert!(!dir.join("state.redb.new").exists());
+    assert!(open(dir).unwrap().1 == found);
 }
 
 #[test]
