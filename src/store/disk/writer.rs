@@ -40,16 +40,17 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// Taken all at once, so that no unit is ever torn.
     writes: Vec<Write>,
     bytes: usize,
-    /// How many writes were ever queued.
+    /// How many units were ever queued.
     queued: u64,
     is_closing: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// How many writes are durable, of all that were ever queued.
+    /// How many units are durable, of all that were ever queued.
     durable: u64,
     is_degraded: bool,
     is_closed: bool,
@@ -102,17 +103,20 @@ pub fn now() -> u64 {
 }
 
 impl Backend for Disk {
-    fn queue(&self, write: Write) {
-        let value = write.value.as_ref().map_or(0, Vec::len);
-        let bytes = OVERHEAD + write.key.len() + value;
+    fn queue(&self, unit: Vec<Write>) {
+        let size = |write: &Write| {
+            let value = write.value.as_ref().map_or(0, Vec::len);
+            OVERHEAD + write.key.len() + value
+        };
+        let bytes: usize = unit.iter().map(size).sum();
         let mut queue = self.0.queue();
         // Looked at under the lock, as it is changed: what degrades empties the queue for good.
-        if self.0.progress().takes_no_more() {
+        if self.0.progress().takes_no_more() || unit.is_empty() {
             return;
         }
         queue.queued += 1;
         queue.bytes += bytes;
-        queue.writes.push(write);
+        queue.writes.extend(unit);
         let is_full = queue.bytes > MOST_WAITING;
         drop(queue);
         if is_full {
@@ -185,7 +189,7 @@ impl Shared {
         }
     }
 
-    /// Everything that is queued, and how many writes that makes up to now; `None` once the disk is
+    /// Everything that is queued, and how many units that makes up to now; `None` once the disk is
     /// closing and nothing is left.
     async fn next(&self) -> Option<(Vec<Write>, u64)> {
         loop {

@@ -34,7 +34,7 @@ impl Kept {
                     let value = "x".repeat(100 * round + number);
                     opened
                         .disk
-                        .queue(put(Table::Turns, &format!("{number}"), &value));
+                        .queue(vec![put(Table::Turns, &format!("{number}"), &value)]);
                 }
                 opened.disk.flushed().await.unwrap();
             }

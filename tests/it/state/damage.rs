@@ -51,7 +51,7 @@ async fn killed(seed: u64) -> (Vec<u8>, Contents) {
     super::apply(&mut contents, &write);
     let writing = async {
         use chaturdata_proxy::store::backend::Backend;
-        disk.queue(write);
+        disk.queue(vec![write]);
         disk.flushed().await.unwrap();
         medium.bytes()
     };

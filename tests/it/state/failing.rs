@@ -66,7 +66,7 @@ async fn live(first: &(Vec<u8>, Contents), fails: Fails) -> Went {
         for _ in 0..6 {
             let write = random_write(&mut random);
             apply(&mut last, &write);
-            disk.queue(write);
+            disk.queue(vec![write]);
             if disk.flushed().await.is_err() {
                 break;
             }
@@ -74,7 +74,7 @@ async fn live(first: &(Vec<u8>, Contents), fails: Fails) -> Went {
         }
         let degraded = disk.is_degraded();
         if degraded {
-            disk.queue(random_write(&mut random));
+            disk.queue(vec![random_write(&mut random)]);
             assert_eq!(disk.flushed().await, Err(Unwritten), "{what}");
             assert!(disk.is_degraded());
         }
@@ -140,7 +140,8 @@ async fn many_wait_for_one_write() {
     let disk = opened.disk;
     let mut random = Random(3);
     let used = async {
-        disk.queue(random_write(&mut random));
+        disk.queue(vec![random_write(&mut random)]);
+        disk.queue(Vec::new());
         let waiting: Vec<_> = (0..1_000).map(|_| disk.flushed()).collect();
         let flushed = futures_util::future::join_all(waiting).await;
         disk.close().await;
@@ -160,21 +161,21 @@ async fn what_is_queued_is_written_before_the_end() {
     for _ in 0..100 {
         let write = random_write(&mut random);
         apply(&mut expected, &write);
-        opened.disk.queue(write);
+        opened.disk.queue(vec![write]);
     }
 
     tokio::join!(opened.disk.close(), opened.serving);
 
     let (_, found) = open(Medium::of(medium.bytes())).unwrap();
     assert_eq!(found, expected);
-    opened.disk.queue(random_write(&mut random));
+    opened.disk.queue(vec![random_write(&mut random)]);
     assert_eq!(opened.disk.flushed().await, Err(Unwritten));
 }
 
 #[tokio::test]
 async fn a_writer_that_is_gone_leaves_nobody_waiting() {
     let (opened, _) = open(Medium::default()).unwrap();
-    opened.disk.queue(random_write(&mut Random(5)));
+    opened.disk.queue(vec![random_write(&mut Random(5))]);
     let waiting = opened.disk.flushed();
 
     drop(opened.serving);
@@ -192,7 +193,7 @@ async fn what_the_disk_does_not_take_is_not_heaped_up_for_ever() {
     for _ in 0..1_000_000 {
         let mut write = random_write(&mut random);
         write.value = Some(vec![0; 100_000]);
-        opened.disk.queue(write);
+        opened.disk.queue(vec![write]);
         if opened.disk.is_degraded() {
             break;
         }

@@ -33,7 +33,7 @@ async fn what_is_written_is_there_after_a_restart_with_its_salt() {
     let dir = home.path().join("some/where");
     let (first, nothing) = open(&dir).unwrap();
     let facts = first.facts.clone();
-    first.disk.queue(put(Table::Handles, "a", "b"));
+    first.disk.queue(vec![put(Table::Handles, "a", "b")]);
     close(first).await;
 
     let (second, found) = open(&dir).unwrap();
@@ -197,7 +197,7 @@ async fn a_full_disk_keeps_what_was_acknowledged() {
             let mut write = random_write(&mut random);
             write.key = number.to_le_bytes().to_vec();
             apply(&mut last, &write);
-            disk.queue(write);
+            disk.queue(vec![write]);
             if disk.flushed().await.is_err() {
                 break;
             }

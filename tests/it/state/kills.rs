@@ -39,9 +39,7 @@ async fn one_that_writes_until_it_is_killed() {
     let opened = Disk::open(Path::new(&folder), &mut |_, _, _| Ok(())).unwrap();
     let writing = async {
         for number in 1.. {
-            for write in batch(&mut random) {
-                opened.disk.queue(write);
-            }
+            opened.disk.queue(batch(&mut random));
             opened.disk.flushed().await.unwrap();
             let mut out = std::io::stdout().lock();
             writeln!(out, "acknowledged {number}").unwrap();

@@ -26,9 +26,9 @@ pub enum Event {
     Write(usize, Vec<u8>),
     SetLen(usize),
     Sync,
-    /// So many writes of the caller's were acknowledged by now.
+    /// So many units of the caller's were acknowledged by now.
     Acknowledged(usize),
-    /// So many writes of the caller's were queued by now.
+    /// So many units of the caller's were queued by now.
     Queued(usize),
 }
 

@@ -100,7 +100,7 @@ async fn small(seed: u64) -> (Vec<u8>, Contents) {
         for _ in 0..20 {
             let write = random_write(&mut random);
             apply(&mut contents, &write);
-            disk.queue(write);
+            disk.queue(vec![write]);
             disk.flushed().await.unwrap();
         }
         disk.close().await;

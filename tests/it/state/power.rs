@@ -22,7 +22,8 @@ struct Life {
     first: Vec<u8>,
     facts: Facts,
     before: Contents,
-    queued: Vec<Write>,
+    /// Unit by unit.
+    queued: Vec<Vec<Write>>,
     log: Vec<Event>,
 }
 
@@ -35,10 +36,12 @@ impl Life {
         let living = async {
             for _ in 0..2 + random.below(6) {
                 for _ in 0..1 + random.below(4) {
-                    let write = random_write(random);
+                    let unit: Vec<_> = (0..1 + random.below(3))
+                        .map(|_| random_write(random))
+                        .collect();
                     medium.note(Event::Queued(queued.len() + 1));
-                    queued.push(write.clone());
-                    disk.queue(write);
+                    queued.push(unit.clone());
+                    disk.queue(unit);
                 }
                 if !random.one_in(4) {
                     disk.flushed().await.unwrap();
@@ -85,14 +88,16 @@ impl Life {
             return Err("another salt".to_owned());
         }
         let mut expected = self.before.clone();
-        for write in &self.queued[..acknowledged] {
+        for write in self.queued[..acknowledged].iter().flatten() {
             apply(&mut expected, write);
         }
-        for write in &self.queued[acknowledged..most] {
+        for unit in &self.queued[acknowledged..most] {
             if found == expected {
                 return Ok(image);
             }
-            apply(&mut expected, write);
+            for write in unit {
+                apply(&mut expected, write);
+            }
         }
         if found == expected {
             return Ok(image);

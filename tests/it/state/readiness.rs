@@ -35,7 +35,7 @@ async fn a_disk_that_takes_no_more_degrades_the_proxy_which_answers_on() {
         let before = proxy.get("/readyz").await;
         let mut random = Random(1);
         while !disk.is_degraded() {
-            disk.queue(random_write(&mut random));
+            disk.queue(vec![random_write(&mut random)]);
             let _ = disk.flushed().await;
         }
         let answer = proxy.chat("hello").await;
