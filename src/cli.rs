@@ -23,6 +23,10 @@ With a key that the proxy holds, and keys of its own for callers:
   chaturdata-proxy keys add alice
   CHATURDATA_API_KEY=<your key> chaturdata-proxy
 
+When it does not start because of its state file, look at that, and begin anew if need be:
+  chaturdata-proxy state check
+  chaturdata-proxy state reset
+
 Every setting, its default and its variable: chaturdata-proxy config print";
 
 /// A local server that makes Chat Ur Data look like the OpenAI API: point any OpenAI SDK's base URL at it,
@@ -46,7 +50,7 @@ pub struct Settings {
     /// Where Chat Ur Data is [default: https://www.chaturdata.com]
     #[arg(long, global = true, value_name = "URL")]
     pub upstream_url: Option<String>,
-    /// The folder for caller keys and what else outlives the program
+    /// The folder for caller keys, conversations and what else outlives the program
     #[arg(long, global = true, value_name = "FOLDER")]
     pub state_dir: Option<String>,
     /// A settings file; `config print` shows what one may hold
@@ -112,6 +116,9 @@ pub enum Command {
     /// The keys that callers present to a proxy that holds the upstream key
     #[command(subcommand, arg_required_else_help = false)]
     Keys(KeysCommand),
+    /// Look after what outlives the program, while no proxy runs on it
+    #[command(subcommand, arg_required_else_help = false)]
+    State(StateCommand),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }
@@ -132,6 +139,20 @@ pub enum KeysCommand {
     List,
     /// Forget a key
     Remove { name: String },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum StateCommand {
+    /// Say what can be read of it; exit code 0 where all is well, 1 where it is damaged. Changes nothing
+    Check,
+    /// Make its file as small as its records are
+    Compact,
+    /// Forget it: conversations, and runs under way
+    Reset {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Why the command line asks for nothing that can be done.

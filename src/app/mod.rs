@@ -5,6 +5,8 @@ mod healthcheck;
 mod log;
 mod parts;
 mod serve;
+mod state;
+mod upkeep;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -71,6 +73,10 @@ fn carry_out(cli: &Cli) -> Result<()> {
             // The flag is the proxy's own, so it has been read; its default is another.
             let listen = listen.as_ref().map(|_| settings.config.server.listen);
             serve::sandbox(listen, script.as_deref(), &settings)
+        }
+        Command::State(command) => {
+            let settings = settings()?;
+            upkeep::state(*command, state::dir(&settings.config)?)
         }
         Command::Keys(command) => keys(command, &callers_file(&settings()?)?),
         Command::Completions { shell } => print(&cli::completions(*shell)),

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::state::State;
 use crate::config::{self, Config};
 use crate::conversation::resolve::Secrets;
 use crate::conversation::salt::Salt;
@@ -35,15 +36,29 @@ pub async fn proxy(
     listener: TcpListener,
     config: Config,
     (access, upstream): (Access, Arc<dyn Upstream>),
+    state: State,
     stop: CancellationToken,
 ) -> Result<()> {
-    let salt = Salt::random().context("the system gives no random bytes")?;
+    let State {
+        backend,
+        salt,
+        restored,
+        clock,
+        keeper,
+    } = state;
     let secrets = Secrets {
         salt: salt.clone(),
         ids: Salt::random().context("the system gives no random bytes")?,
     };
     let metrics = Arc::new(Metrics::new());
-    let foundation = Foundation::in_memory(upstream, secrets, metrics.clone());
+    let foundation = Foundation {
+        upstream,
+        secrets,
+        backend: backend.clone(),
+        clock,
+        restored,
+        metrics: metrics.clone(),
+    };
     let runner = Runner::new(&config, foundation);
     let stop = Stop::on(stop);
     let limits = Limits::new(&config.server, metrics.connections());
@@ -53,10 +68,14 @@ pub async fn proxy(
         access,
         salt,
         metrics,
+        state: backend,
         stop: stop.clone(),
     });
-    serve(listener, service, limits, stop).await;
-    runner.shut_down().await;
+    let serving = async {
+        serve(listener, service, limits, stop).await;
+        runner.shut_down().await;
+    };
+    keeper.keep(serving).await;
     Ok(())
 }
 

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::access::{self, access};
 use super::healthcheck::reachable;
 use super::log::{self, Lines};
-use super::{Start, callers_file, parts};
+use super::{Start, callers_file, parts, state};
 use crate::config::Settings;
 use crate::server::Access;
 use crate::upstream::Upstream;
@@ -79,10 +80,13 @@ async fn proxy(
     let listener = bind(start.situation.listen).await?;
     let address = listener.local_addr()?;
     let config = start.settings.config.clone();
+    // While it is read, callers wait for the connection that they have.
+    let state = spawn_blocking(move || state::open(&config)).await??;
+    let config = start.settings.config.clone();
     let access = admitted(start, plan, lines)?;
     announce(address, plan, lines);
     let stop = CancellationToken::new();
-    let served = parts::proxy(listener, config, (access, upstream), stop.clone());
+    let served = parts::proxy(listener, config, (access, upstream), state, stop.clone());
     until_stopped(served, signals, &stop).await
 }
 

@@ -30,6 +30,7 @@ pub struct Config {
     pub stream: Stream,
     pub sandbox: Sandbox,
     pub state: State,
+    pub store: Store,
     pub log: Log,
 }
 
@@ -204,6 +205,24 @@ pub struct State {
     /// `None` only where nobody named a place and the platform has none.
     #[serde(deserialize_with = "values::optional_path")]
     pub dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    pub kind: StoreKind,
+    /// No message is posted while it cannot be written down that it is about to be.
+    pub strict: bool,
+}
+
+/// What becomes of records when the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// They are in a file of the state folder.
+    Disk,
+    /// They are gone.
+    Memory,
 }
 
 #[derive(Clone, Debug, Deserialize)]

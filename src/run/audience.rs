@@ -398,7 +398,8 @@ fn phase(error: &Error) -> Option<Phase> {
         | Error::RateLimited(_)
         | Error::Unreachable
         | Error::Timeout
-        | Error::ShuttingDown => return None,
+        | Error::ShuttingDown
+        | Error::StateUnwritable => return None,
     })
 }
 

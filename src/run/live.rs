@@ -468,7 +468,9 @@ pub fn outcome(ended: &Result<Arc<Answer>, Error>) -> Outcome {
             Error::Cancelled(_) => Outcome::Cancelled,
             Error::Expired | Error::Timeout => Outcome::Expired,
             Error::OutcomeUnknown => Outcome::Unknown,
-            Error::Unreachable | Error::ShuttingDown => Outcome::Unreachable,
+            Error::Unreachable | Error::ShuttingDown | Error::StateUnwritable => {
+                Outcome::Unreachable
+            }
             Error::NoConversation(_)
             | Error::KeyReused
             | Error::TooManyWaiting

@@ -103,6 +103,9 @@ pub enum Error {
     Timeout,
     #[error("the proxy is shutting down")]
     ShuttingDown,
+    /// Under `store.strict`: the message was not posted.
+    #[error("the proxy cannot write down what it is about to do, so it did not do it")]
+    StateUnwritable,
     #[error("the turn ended by a fault of the proxy")]
     Internal,
 }
@@ -126,7 +129,8 @@ impl Error {
             | Self::RateLimited(_)
             | Self::Unreachable
             | Self::Timeout
-            | Self::ShuttingDown => false,
+            | Self::ShuttingDown
+            | Self::StateUnwritable => false,
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::openai::{Head, Policy};
 use crate::run::live::{NotStarted, Runner};
 use crate::run::subscription::Subscription;
 use crate::run::{self, Place, RunEvent};
+use crate::store::backend::Backend;
 
 const DRY_RUN: HeaderName = HeaderName::from_static("x-dry-run");
 
@@ -62,6 +63,8 @@ pub struct Delivery {
     pub key_owner: KeyOwner,
     /// The upstream refused the key that the proxy holds, and has taken it for nothing since.
     pub key_refused: Arc<AtomicBool>,
+    /// Where records outlive the process.
+    pub state: Arc<dyn Backend>,
 }
 
 impl Delivery {

@@ -214,6 +214,10 @@ fn of_run(error: &run::Error, owner: KeyOwner) -> Verdict {
         E::Expired => (504, SERVER, "run_expired", Retry::Never),
         E::Timeout => (504, SERVER, "run_timeout", Retry::Attaches),
         E::ShuttingDown => (503, SERVER, "shutting_down", soon),
+        E::StateUnwritable => {
+            let wait = Retry::After(Duration::from_secs(30));
+            (503, SERVER, "state_unwritable", wait)
+        }
         E::Internal => (500, SERVER, "internal_error", Retry::Never),
     };
     Verdict::new(status, kind, code).retry(retry)
@@ -355,6 +359,7 @@ mod tests {
             run::Error::Expired,
             run::Error::Timeout,
             run::Error::ShuttingDown,
+            run::Error::StateUnwritable,
             run::Error::Internal,
         ];
 
@@ -381,6 +386,7 @@ mod tests {
         504 x-should-retry=false {"error":{"message":"the run expired","type":"server_error","param":null,"code":"run_expired"}}
         504 x-should-retry=true retry-after=1 retry-after-ms=200 {"error":{"message":"the answer has not come yet; send the same request again to collect it","type":"server_error","param":null,"code":"run_timeout"}}
         503 retry-after=1 retry-after-ms=1000 {"error":{"message":"the proxy is shutting down","type":"server_error","param":null,"code":"shutting_down"}}
+        503 retry-after=30 {"error":{"message":"the proxy cannot write down what it is about to do, so it did not do it","type":"server_error","param":null,"code":"state_unwritable"}}
         500 x-should-retry=false {"error":{"message":"the turn ended by a fault of the proxy","type":"server_error","param":null,"code":"internal_error"}}
         "#);
     }

@@ -41,6 +41,7 @@ use crate::conversation::salt::Salt;
 use crate::metrics::Metrics;
 use crate::openai::Policy;
 use crate::run::live::Runner;
+use crate::store::backend::Backend;
 use auth::Gate;
 use chat::Delivery;
 use envelope::Heads;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub access: Access,
     pub salt: Salt,
     pub metrics: Arc<Metrics>,
+    /// Where records outlive the process.
+    pub state: Arc<dyn Backend>,
     /// The one that is given to [`serve`] too.
     pub stop: Stop,
 }
@@ -169,6 +172,7 @@ impl App {
                 stream: config.stream.clone(),
                 key_owner: gate.key_owner(),
                 key_refused: Arc::new(AtomicBool::new(false)),
+                state: parts.state,
             },
             gate,
             heads: Heads::new(&config),

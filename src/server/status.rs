@@ -29,13 +29,15 @@ pub async fn live() -> Response {
     .into_response()
 }
 
-/// Degraded is still 200: only a turn can show that the key is good again, and whoever takes a
-/// proxy out of service for a 503 would keep all turns from it.
+/// Degraded is still 200: only a turn can show that the key is good again, what the disk does not
+/// take is in memory, and whoever takes a proxy out of service for a 503 would keep all turns from it.
 pub async fn ready(State(delivery): State<Delivery>) -> Response {
     let (code, status, reason) = if delivery.stop.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "shutting_down", None)
     } else if delivery.key_refused.load(Ordering::Relaxed) {
         (StatusCode::OK, "degraded", Some("upstream_key_refused"))
+    } else if delivery.state.is_degraded() {
+        (StatusCode::OK, "degraded", Some("state_not_written"))
     } else {
         (StatusCode::OK, "ok", None)
     };

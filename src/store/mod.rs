@@ -2,7 +2,9 @@
 
 pub mod backend;
 pub mod callers;
+pub mod disk;
 pub mod memory;
+mod private;
 pub mod record;
 mod restored;
 

@@ -14,6 +14,7 @@ use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::server::{Access, Parts, Stop, router};
+use chaturdata_proxy::store::backend::Nowhere;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
 use http::Request;
@@ -404,6 +405,7 @@ fn interleave(lives: &[Vec<Step>]) {
                 access: Access::PassThrough,
                 salt,
                 metrics,
+                state: Arc::new(Nowhere),
                 stop: Stop::default(),
             }),
             seen: RefCell::default(),

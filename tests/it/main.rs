@@ -33,6 +33,7 @@ mod repeats;
 mod request_log;
 mod sandbox_http;
 mod side_calls;
+mod state;
 mod streaming;
 mod streams;
 mod tidy;

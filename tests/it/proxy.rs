@@ -13,6 +13,7 @@ use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::server::{self, Access, Limits, Stop};
+use chaturdata_proxy::store::backend::{Backend, Nowhere};
 use chaturdata_proxy::store::callers::CallerKeys;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::{
@@ -51,6 +52,8 @@ pub struct Setup {
     pub access: Access,
     /// How long an upstream's moment is. Seconds suit a paused clock.
     pub moment: Duration,
+    /// Where records outlive the process.
+    pub state: Arc<dyn Backend>,
 }
 
 impl Default for Setup {
@@ -59,6 +62,7 @@ impl Default for Setup {
             config: Config::default(),
             access: Access::Sandbox,
             moment: Duration::from_secs(1),
+            state: Arc::new(Nowhere),
         }
     }
 }
@@ -157,7 +161,10 @@ impl Proxy {
             salt: salt.clone(),
             ids: Salt::random().unwrap(),
         };
-        let foundation = Foundation::in_memory(upstream, secrets, Arc::clone(&metrics));
+        let foundation = Foundation {
+            backend: Arc::clone(&setup.state),
+            ..Foundation::in_memory(upstream, secrets, Arc::clone(&metrics))
+        };
         let runner = Runner::new(&config, foundation);
         let signal = CancellationToken::new();
         let stop = Stop::on(signal.clone());
@@ -167,6 +174,7 @@ impl Proxy {
             access: setup.access,
             salt,
             metrics: Arc::clone(&metrics),
+            state: setup.state,
             stop: stop.clone(),
         });
         Self {

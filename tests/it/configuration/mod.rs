@@ -11,7 +11,7 @@ use chaturdata_proxy::config::{Config, Environment, Flag, Settings, Sources};
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
 /// A value for each key that differs from its default; a new key belongs here too.
-const OTHERS: [(&str, &str); 49] = [
+const OTHERS: [(&str, &str); 51] = [
     ("server.listen", "127.0.0.1:9000"),
     ("server.allowed_hosts", "proxy.lan"),
     ("server.allowed_origins", "https://chat.example"),
@@ -60,6 +60,8 @@ const OTHERS: [(&str, &str); 49] = [
     ("sandbox.enabled", "true"),
     ("sandbox.script", "/script.toml"),
     ("state.dir", "/data"),
+    ("store.kind", "memory"),
+    ("store.strict", "true"),
     ("log.filter", "debug"),
     ("log.format", "json"),
 ];

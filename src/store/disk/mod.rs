@@ -1,0 +1,194 @@
+//! Records in one file that outlives the process, and power cuts; read once, at the start, then only written.
+
+mod folder;
+mod held;
+mod records;
+mod upkeep;
+mod writer;
+
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, StorageBackend};
+
+pub use folder::{FILE, Folder};
+pub use held::Held;
+pub use records::{Facts, Read, SCHEMA};
+pub use upkeep::{Compacted, Report, TableReport};
+pub use writer::{Disk, Serving};
+
+use records::fault;
+
+/// Everything is read once, so there is little to gain from more.
+const CACHE: usize = 4 << 20;
+
+/// Why a state file is not used. It is left as it is, to the byte.
+#[derive(Debug)]
+pub struct Error {
+    pub path: PathBuf,
+    pub fault: Fault,
+}
+
+/// What is wrong with a state file, as a sentence that begins with its path.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error(
+        "is in use by another proxy; stop that one, or give this one a folder of its own with --state-dir"
+    )]
+    Busy,
+    #[error(
+        "is no state file of this program and is left as it is; move it away, or choose another folder with --state-dir"
+    )]
+    Foreign,
+    #[error(
+        "was written by a newer version of this program and is left as it is; use that version, or begin anew with `chaturdata-proxy state reset`"
+    )]
+    Newer,
+    #[error(
+        "is damaged ({0}) and is left as it is; `chaturdata-proxy state check` tells what of it can be read, `chaturdata-proxy state reset` begins anew"
+    )]
+    Damaged(String),
+    #[error("cannot be read")]
+    Unreadable(#[source] io::Error),
+    #[error(
+        "cannot be written; choose another folder with --state-dir, or keep nothing over a restart with store.kind = \"memory\""
+    )]
+    Unwritable(#[source] io::Error),
+    #[error("cannot be made: the system gives no random numbers")]
+    NoRandomness(#[source] getrandom::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.path.display(), self.fault)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.fault)
+    }
+}
+
+/// An opened state.
+#[derive(Debug)]
+pub struct Opened {
+    pub disk: Disk,
+    /// Writes what is queued, until the disk is closed: nothing is written unless it is polled.
+    pub serving: Serving,
+    pub facts: Facts,
+    /// There was no file before.
+    pub is_new: bool,
+}
+
+impl Disk {
+    /// Opens the state in a folder, which is made where it is missing, and hands over every record.
+    /// Blocks: this is for the start of the program.
+    pub fn open(dir: &Path, read: &mut Read<'_>) -> Result<Opened, Error> {
+        let folder = Folder::lock(dir)?;
+        let is_new = folder.begin()?;
+        let file = folder.file()?;
+        let (db, facts) = open(file, read).map_err(|fault| folder.error(fault))?;
+        let (disk, serving) = writer::writer(db, Some(folder));
+        Ok(Opened {
+            disk,
+            serving,
+            facts,
+            is_new,
+        })
+    }
+
+    /// The same on storage that is not a file of its own.
+    pub fn open_on(storage: impl StorageBackend, read: &mut Read<'_>) -> Result<Opened, Fault> {
+        let is_new = storage.len().map_err(Fault::Unreadable)? == 0;
+        let (db, facts) = if is_new {
+            let facts = fresh()?;
+            (begin(storage, &facts)?, facts)
+        } else {
+            open(storage, read)?
+        };
+        let (disk, serving) = writer::writer(db, None);
+        Ok(Opened {
+            disk,
+            serving,
+            facts,
+            is_new,
+        })
+    }
+}
+
+/// The facts of a file that is about to be made.
+fn fresh() -> Result<Facts, Fault> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(Fault::NoRandomness)?;
+    Ok(Facts {
+        salt,
+        written: writer::now(),
+    })
+}
+
+/// Makes a state in empty storage.
+fn begin(storage: impl StorageBackend, facts: &Facts) -> Result<Database, Fault> {
+    let begun = Builder::new()
+        .set_cache_size(CACHE)
+        .create_with_backend(storage)
+        .map_err(redb::Error::from)
+        .and_then(|db| records::begin(&db, facts).map(|()| db));
+    begun.map_err(unwritten)
+}
+
+/// What an error of writing means.
+fn unwritten(error: impl Into<redb::Error>) -> Fault {
+    match fault(error) {
+        Fault::Unreadable(error) => Fault::Unwritable(error),
+        other => other,
+    }
+}
+
+/// Opens a state that is there. The storage is written to only once every record has been taken.
+fn open(storage: impl StorageBackend, read: &mut Read<'_>) -> Result<(Database, Facts), Fault> {
+    let held = Held::new(storage).map_err(Fault::Unreadable)?;
+    let (db, facts) = unpanicked(|| {
+        let db = verified(&held)?;
+        let facts = records::read(&db, read)?;
+        Ok((db, facts))
+    })?;
+    held.let_through().map_err(Fault::Unwritable)?;
+    Ok((db, facts))
+}
+
+/// The database in this storage, every page of which has been checked.
+fn verified<F: StorageBackend>(held: &Held<F>) -> Result<Database, Fault> {
+    begins_as_ours(held)?;
+    Builder::new()
+        .set_cache_size(CACHE)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(held.clone())
+        .map_err(fault)
+}
+
+/// Whether it is the kind of file that this program makes. Nothing would be made of an empty one.
+fn begins_as_ours(storage: &impl StorageBackend) -> Result<(), Fault> {
+    const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+    let len = storage.len().map_err(Fault::Unreadable)?;
+    if len < MAGIC.len() as u64 {
+        return Err(Fault::Damaged("it is cut off".to_owned()));
+    }
+    let mut found = [0; MAGIC.len()];
+    storage.read(0, &mut found).map_err(Fault::Unreadable)?;
+    if found == *MAGIC {
+        Ok(())
+    } else {
+        Err(Fault::Foreign)
+    }
+}
+
+/// The database panics on some damage; that is then what is told of the file.
+fn unpanicked<T>(look: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
+        let what = "reading it fails in a way that only damage explains";
+        Err(Fault::Damaged(what.to_owned()))
+    })
+}

@@ -1,0 +1,246 @@
+//! Records as the file holds them: each with a version and a check of its own, verified on every read.
+
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
+};
+
+use super::Fault;
+use crate::store::backend::{Table, Write};
+use crate::store::record::Unreadable;
+
+/// The version of what this program writes.
+pub const SCHEMA: u8 = 1;
+
+/// Before each value: the version, and the check over table, key, version and value.
+const LEAD: usize = 1 + size_of::<u32>();
+
+/// What the file says of itself.
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const SCHEMA_KEY: &str = "schema";
+const SALT_KEY: &str = "salt";
+const WRITTEN_KEY: &str = "written";
+
+/// Takes one verified record.
+pub type Read<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Unreadable> + 'a;
+
+/// What a file holds beside records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub salt: [u8; 32],
+    /// When the last records were written, in milliseconds since the epoch.
+    pub written: u64,
+}
+
+/// Makes every table, and the facts that last as long as the file.
+pub fn begin(db: &Database, facts: &Facts) -> Result<(), redb::Error> {
+    let transaction = transaction(db)?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        let mut put = |key: &str, value: &[u8]| {
+            let sealed = sealed(META_NAME, key.as_bytes(), value);
+            meta.insert(key, sealed.as_slice()).map(drop)
+        };
+        put(SCHEMA_KEY, &[])?;
+        put(SALT_KEY, &facts.salt)?;
+        put(WRITTEN_KEY, &facts.written.to_le_bytes())?;
+        for table in Table::ALL {
+            transaction.open_table(definition(table))?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Writes records in their order, all of them or none, and returns once they are durable.
+pub fn write<'a>(
+    db: &Database,
+    writes: impl IntoIterator<Item = &'a Write>,
+    now: u64,
+) -> Result<(), redb::Error> {
+    let transaction = transaction(db)?;
+    {
+        let [mut branches, mut handles, mut turns] = [
+            transaction.open_table(definition(Table::Branches))?,
+            transaction.open_table(definition(Table::Handles))?,
+            transaction.open_table(definition(Table::Turns))?,
+        ];
+        for write in writes {
+            let table = match write.table {
+                Table::Branches => &mut branches,
+                Table::Handles => &mut handles,
+                Table::Turns => &mut turns,
+            };
+            let key = write.key.as_slice();
+            match &write.value {
+                Some(value) => {
+                    let sealed = sealed(write.table.as_str(), key, value);
+                    table.insert(key, sealed.as_slice())?;
+                }
+                None => {
+                    table.remove(key)?;
+                }
+            }
+        }
+        let sealed = sealed(META_NAME, WRITTEN_KEY.as_bytes(), &now.to_le_bytes());
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(WRITTEN_KEY, sealed.as_slice())?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Hands over every record, verified. The first that is not whole ends it.
+pub fn read(db: &Database, read: &mut Read<'_>) -> Result<Facts, Fault> {
+    let facts = facts(db)?;
+    for table in Table::ALL {
+        each(db, table, |key, value| {
+            let value =
+                value.ok_or_else(|| Fault::Damaged(format!("a record of {}", table.as_str())))?;
+            read(table, key, value).map_err(|Unreadable| {
+                Fault::Damaged(format!("a record of {} means nothing", table.as_str()))
+            })
+        })?;
+    }
+    Ok(facts)
+}
+
+/// Hands over every record of a table; `None` stands for one that is not whole.
+pub fn each(
+    db: &Database,
+    table: Table,
+    mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let transaction = db.begin_read().map_err(fault)?;
+    let records = match transaction.open_table(definition(table)) {
+        Err(TableError::TableDoesNotExist(name)) => {
+            return Err(Fault::Damaged(format!("the table {name} is missing")));
+        }
+        records => records.map_err(fault)?,
+    };
+    for entry in records.iter().map_err(fault)? {
+        let (key, stored) = entry.map_err(fault)?;
+        let (key, stored) = (key.value(), stored.value());
+        take(key, verified(table.as_str(), key, stored))?;
+    }
+    Ok(())
+}
+
+/// What the file says of itself. A newer version is known before anything else is looked at.
+pub fn facts(db: &Database) -> Result<Facts, Fault> {
+    let transaction = db.begin_read().map_err(fault)?;
+    let meta = match transaction.open_table(META) {
+        Err(TableError::Storage(error)) => return Err(fault(error)),
+        Err(_) => return Err(Fault::Foreign),
+        Ok(meta) => meta,
+    };
+    let value = |key: &'static str| -> Result<Vec<u8>, Fault> {
+        let stored = meta.get(key).map_err(fault)?;
+        let stored = stored.ok_or_else(|| Fault::Damaged(format!("it has no {key}")))?;
+        match stored.value().first() {
+            Some(version) if *version > SCHEMA => Err(Fault::Newer),
+            _ => verified(META_NAME, key.as_bytes(), stored.value())
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| Fault::Damaged(format!("its {key}"))),
+        }
+    };
+    value(SCHEMA_KEY)?;
+    let fixed = |what: &str| Fault::Damaged(format!("its {what} has another length"));
+    Ok(Facts {
+        salt: value(SALT_KEY)?.try_into().map_err(|_| fixed(SALT_KEY))?,
+        written: u64::from_le_bytes(
+            value(WRITTEN_KEY)?
+                .try_into()
+                .map_err(|_| fixed(WRITTEN_KEY))?,
+        ),
+    })
+}
+
+const META_NAME: &str = "meta";
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.as_str())
+}
+
+fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut transaction = db.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    // A second sync, after which the file says for sure which commit is its last: damage to that one
+    // is then refused, and not taken for a commit that never came to its end.
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(LEAD + value.len());
+    sealed.push(SCHEMA);
+    sealed.extend(check(table, key, SCHEMA, value).to_le_bytes());
+    sealed.extend(value);
+    sealed
+}
+
+/// The value, if it is what was put under this key of this table.
+fn verified<'a>(table: &str, key: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
+    let (&version, rest) = stored.split_first()?;
+    let (found, value) = rest.split_first_chunk()?;
+    let expected = check(table, key, version, value);
+    (version == SCHEMA && u32::from_le_bytes(*found) == expected).then_some(value)
+}
+
+fn check(table: &str, key: &[u8], version: u8, value: &[u8]) -> u32 {
+    let mut check = crc32fast::Hasher::new();
+    // Led by their lengths, so that nothing can move from one to the next.
+    for part in [table.as_bytes(), key, &[version], value] {
+        check.update(&(part.len() as u64).to_le_bytes());
+        check.update(part);
+    }
+    check.finalize()
+}
+
+/// What an error of the database means for its file.
+pub fn fault(error: impl Into<redb::Error>) -> Fault {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    match error.into() {
+        redb::Error::Io(error) if error.kind() == InvalidData => Fault::Foreign,
+        redb::Error::Io(error) if error.kind() == UnexpectedEof => {
+            Fault::Damaged("it is cut off".to_owned())
+        }
+        redb::Error::Io(error) => Fault::Unreadable(error),
+        redb::Error::Corrupted(what) if what.contains("file format version") => Fault::Newer,
+        redb::Error::Corrupted(what) => Fault::Damaged(what),
+        other => Fault::Damaged(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_believed_only_in_its_own_place() {
+        let stored = sealed("turns", b"key", b"value");
+
+        assert_eq!(
+            verified("turns", b"key", &stored),
+            Some(b"value".as_slice())
+        );
+        assert_eq!(verified("handles", b"key", &stored), None);
+        assert_eq!(verified("turns", b"yek", &stored), None);
+        assert_eq!(verified("turns", b"key", &stored[..stored.len() - 1]), None);
+        assert_eq!(verified("turns", b"", &[]), None);
+        let moved = [&stored[..], b""].concat();
+        assert_eq!(verified("turn", b"skey", &moved), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_record_is_seen() {
+        let stored = sealed("turns", b"key", b"a value of some length");
+
+        for bit in 0..8 * stored.len() {
+            let mut flipped = stored.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+
+            assert_eq!(verified("turns", b"key", &flipped), None, "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Writes what is queued: all of it in one go, then the next.
+
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redb::Database;
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::{Folder, records};
+use crate::store::backend::{Backend, Flushed, Unwritten, Write};
+
+/// Bytes that may wait for the disk.
+const MOST_WAITING: usize = 64 << 20;
+
+/// A disk that takes longer for one write is as good as gone.
+const SLOWEST: Duration = Duration::from_secs(30);
+
+/// What a write costs in memory beside its bytes.
+const OVERHEAD: usize = size_of::<Write>();
+
+/// Where records are queued for the file. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Disk(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    more: Notify,
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Taken all at once, so that no unit is ever torn.
+    writes: Vec<Write>,
+    bytes: usize,
+    /// How many units were ever queued.
+    queued: u64,
+    is_closing: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// How many units are durable, of all that were ever queued.
+    durable: u64,
+    is_degraded: bool,
+    is_closed: bool,
+}
+
+/// Writes what is queued as long as it is polled; ends once the disk is closed.
+pub struct Serving(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Serving")
+    }
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+/// An open file, and the folder that is held until it is closed.
+#[derive(Debug)]
+struct Open {
+    db: Database,
+    _folder: Option<Folder>,
+}
+
+pub fn writer(db: Database, folder: Option<Folder>) -> (Disk, Serving) {
+    let shared = Arc::new(Shared {
+        queue: Mutex::default(),
+        more: Notify::new(),
+        progress: watch::Sender::default(),
+    });
+    let open = Open {
+        db,
+        _folder: folder,
+    };
+    let serving = serve(End(Arc::clone(&shared)), open);
+    (Disk(shared), Serving(Box::pin(serving)))
+}
+
+/// Milliseconds since the epoch.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+impl Backend for Disk {
+    fn queue(&self, unit: Vec<Write>) {
+        let size = |write: &Write| {
+            let value = write.value.as_ref().map_or(0, Vec::len);
+            OVERHEAD + write.key.len() + value
+        };
+        let bytes: usize = unit.iter().map(size).sum();
+        let mut queue = self.0.queue();
+        // Looked at under the lock, as it is changed: what degrades empties the queue for good.
+        if self.0.progress().takes_no_more() || unit.is_empty() {
+            return;
+        }
+        queue.queued += 1;
+        queue.bytes += bytes;
+        queue.writes.extend(unit);
+        let is_full = queue.bytes > MOST_WAITING;
+        drop(queue);
+        if is_full {
+            self.0.degrade("the disk takes less than there is to write");
+        } else {
+            self.0.more.notify_one();
+        }
+    }
+
+    fn flushed(&self) -> Flushed<'_> {
+        let wanted = self.0.queue().queued;
+        let mut progress = self.0.progress.subscribe();
+        Box::pin(async move {
+            let reached = progress
+                .wait_for(|progress| progress.takes_no_more() || progress.durable >= wanted)
+                .await;
+            match reached {
+                Ok(progress) if !progress.takes_no_more() => Ok(()),
+                _ => Err(Unwritten),
+            }
+        })
+    }
+
+    fn is_degraded(&self) -> bool {
+        self.0.progress().is_degraded
+    }
+}
+
+impl Disk {
+    /// Has everything written that was queued, and the file closed. Ready once both are done, or
+    /// cannot be.
+    pub async fn close(&self) {
+        self.0.queue().is_closing = true;
+        self.0.more.notify_one();
+        let mut progress = self.0.progress.subscribe();
+        // The sender is in `self`.
+        let _ = progress.wait_for(|progress| progress.is_closed).await;
+    }
+}
+
+impl Progress {
+    fn takes_no_more(self) -> bool {
+        self.is_degraded || self.is_closed
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// From here on nothing is written: after a failure nobody knows what the disk holds of it.
+    fn degrade(&self, why: &str) {
+        let mut queue = self.queue();
+        queue.writes = Vec::new();
+        queue.bytes = 0;
+        let is_first = self
+            .progress
+            .send_if_modified(|progress| !mem::replace(&mut progress.is_degraded, true));
+        drop(queue);
+        if is_first {
+            warn!(
+                why,
+                "the state cannot be written: requests go on, but a restart would not know of them"
+            );
+        }
+    }
+
+    /// Everything that is queued, and how many units that makes up to now; `None` once the disk is
+    /// closing and nothing is left.
+    async fn next(&self) -> Option<(Vec<Write>, u64)> {
+        loop {
+            {
+                let mut queue = self.queue();
+                if !queue.writes.is_empty() {
+                    queue.bytes = 0;
+                    return Some((mem::take(&mut queue.writes), queue.queued));
+                }
+                if queue.is_closing {
+                    return None;
+                }
+            }
+            self.more.notified().await;
+        }
+    }
+}
+
+/// Tells those who wait that nothing more is written, however it ended.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let _queue = self.0.queue();
+        self.0
+            .progress
+            .send_modify(|progress| progress.is_closed = true);
+    }
+}
+
+async fn serve(end: End, open: Open) {
+    let shared = &end.0;
+    let mut open = Some(open);
+    while let Some((writes, count)) = shared.next().await {
+        // Taken while it is written: it comes back unless that failed.
+        let Some(mut file) = open.take() else {
+            continue;
+        };
+        let written = spawn_blocking(move || {
+            let written = file.write(&writes);
+            (file, written)
+        });
+        match timeout(SLOWEST, written).await {
+            Ok(Ok((file, Ok(())))) => {
+                open = Some(file);
+                shared
+                    .progress
+                    .send_modify(|progress| progress.durable = count);
+            }
+            Ok(Ok((file, Err(why)))) => {
+                shared.degrade(&why);
+                open = Some(file);
+            }
+            Ok(Err(_)) => shared.degrade("the writer came to an end"),
+            Err(_) => shared.degrade("the disk does not answer"),
+        }
+    }
+    if let Some(file) = open {
+        let closed = spawn_blocking(move || file.close());
+        let _ = timeout(SLOWEST, closed).await;
+    }
+}
+
+impl Open {
+    fn write(&mut self, writes: &[Write]) -> Result<(), String> {
+        let write = AssertUnwindSafe(|| records::write(&self.db, writes, now()));
+        match catch_unwind(write) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("writing panicked".to_owned()),
+        }
+    }
+
+    /// What could not be written is lost by now; what was is found again.
+    fn close(self) {
+        let Self { db, _folder } = self;
+        let _ = catch_unwind(AssertUnwindSafe(|| db.close()));
+    }
+}

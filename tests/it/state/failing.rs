@@ -1,0 +1,204 @@
+//! Disks that fail: the state is degraded from then on, those who wait are told at once, and a restart
+//! finds what was acknowledged.
+
+use std::io;
+
+use chaturdata_proxy::store::backend::{Backend, Unwritten};
+use chaturdata_proxy::store::disk::Fault;
+
+use super::medium::{Call, Medium, Planned};
+use super::{Contents, Random, apply, open, random_write, small};
+
+const ENOSPC: i32 = 28;
+const EIO: i32 = 5;
+
+/// The call with this number fails, among those of one kind, and all of that kind after it if it
+/// stays so.
+#[derive(Debug)]
+struct Fails {
+    at: usize,
+    call: Call,
+    error: i32,
+    stays: bool,
+    seen: usize,
+}
+
+impl Planned for Fails {
+    fn fails(&mut self, call: Call) -> Option<io::Error> {
+        if call != self.call {
+            return None;
+        }
+        self.seen += 1;
+        let now = self.seen - 1 == self.at || self.stays && self.seen > self.at;
+        now.then(|| io::Error::from_raw_os_error(self.error))
+    }
+}
+
+/// How a life on a failing disk went.
+#[derive(Debug, PartialEq, Eq)]
+enum Went {
+    /// It was not opened.
+    Refused,
+    Degraded,
+    /// The disk was not asked often enough.
+    Well,
+}
+
+/// Writes a record at a time, each acknowledged, until the disk fails, and looks at what is left.
+async fn live(first: &(Vec<u8>, Contents), fails: Fails) -> Went {
+    let what = format!("{fails:?}");
+    let medium = Medium::failing(first.0.clone(), fails);
+    let opened = match open(medium.clone()) {
+        Ok((opened, _)) => opened,
+        Err(Fault::Unreadable(_) | Fault::Unwritable(_)) => {
+            let (_, found) = open(Medium::of(medium.bytes())).unwrap();
+            assert_eq!(found, first.1, "{what}");
+            return Went::Refused;
+        }
+        Err(other) => unreachable!("{what}: {other}"),
+    };
+    let mut random = Random(7);
+    // What must be there, and what may be there beyond it.
+    let mut acknowledged = first.1.clone();
+    let mut last = acknowledged.clone();
+    let disk = opened.disk;
+    let living = async {
+        for _ in 0..6 {
+            let write = random_write(&mut random);
+            apply(&mut last, &write);
+            disk.queue(vec![write]);
+            if disk.flushed().await.is_err() {
+                break;
+            }
+            acknowledged = last.clone();
+        }
+        let degraded = disk.is_degraded();
+        if degraded {
+            disk.queue(vec![random_write(&mut random)]);
+            assert_eq!(disk.flushed().await, Err(Unwritten), "{what}");
+            assert!(disk.is_degraded());
+        }
+        disk.close().await;
+        degraded
+    };
+    let (degraded, ()) = tokio::join!(living, opened.serving);
+    let (_, found) = open(Medium::of(medium.bytes())).expect(&what);
+    assert!(found == acknowledged || found == last, "{what}");
+    if degraded { Went::Degraded } else { Went::Well }
+}
+
+#[tokio::test]
+async fn whatever_call_fails_nothing_acknowledged_is_lost() {
+    let first = small(1).await;
+    let mut degraded = 0;
+    for (call, error) in [
+        (Call::Write, ENOSPC),
+        (Call::Write, EIO),
+        (Call::SetLen, ENOSPC),
+        (Call::Sync, EIO),
+        (Call::Read, EIO),
+    ] {
+        for stays in [false, true] {
+            for at in 0.. {
+                let fails = Fails {
+                    at,
+                    call,
+                    error,
+                    stays,
+                    seen: 0,
+                };
+                match live(&first, fails).await {
+                    Went::Refused => {}
+                    Went::Degraded => degraded += 1,
+                    Went::Well => break,
+                }
+            }
+        }
+    }
+
+    assert!(degraded > 50, "{degraded}");
+}
+
+#[tokio::test]
+async fn a_full_disk_degrades_and_a_sync_is_never_tried_again() {
+    let first = small(2).await;
+    // Past the start, which syncs too.
+    let fails = Fails {
+        at: 8,
+        call: Call::Sync,
+        error: EIO,
+        stays: false,
+        seen: 0,
+    };
+
+    assert_eq!(live(&first, fails).await, Went::Degraded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_wait_for_one_write() {
+    let (opened, _) = open(Medium::default()).unwrap();
+    let disk = opened.disk;
+    let mut random = Random(3);
+    let used = async {
+        disk.queue(vec![random_write(&mut random)]);
+        disk.queue(Vec::new());
+        let waiting: Vec<_> = (0..1_000).map(|_| disk.flushed()).collect();
+        let flushed = futures_util::future::join_all(waiting).await;
+        disk.close().await;
+        flushed
+    };
+
+    let (flushed, ()) = tokio::join!(used, opened.serving);
+
+    assert!(flushed.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn what_is_queued_is_written_before_the_end() {
+    let medium = Medium::default();
+    let (opened, mut expected) = open(medium.clone()).unwrap();
+    let mut random = Random(4);
+    for _ in 0..100 {
+        let write = random_write(&mut random);
+        apply(&mut expected, &write);
+        opened.disk.queue(vec![write]);
+    }
+
+    tokio::join!(opened.disk.close(), opened.serving);
+
+    let (_, found) = open(Medium::of(medium.bytes())).unwrap();
+    assert_eq!(found, expected);
+    opened.disk.queue(vec![random_write(&mut random)]);
+    assert_eq!(opened.disk.flushed().await, Err(Unwritten));
+}
+
+#[tokio::test]
+async fn a_writer_that_is_gone_leaves_nobody_waiting() {
+    let (opened, _) = open(Medium::default()).unwrap();
+    opened.disk.queue(vec![random_write(&mut Random(5))]);
+    let waiting = opened.disk.flushed();
+
+    drop(opened.serving);
+
+    assert_eq!(waiting.await, Err(Unwritten));
+    opened.disk.close().await;
+}
+
+#[tokio::test]
+async fn what_the_disk_does_not_take_is_not_heaped_up_for_ever() {
+    let (opened, _) = open(Medium::default()).unwrap();
+    let mut random = Random(6);
+
+    // Nobody polls the writer.
+    for _ in 0..1_000_000 {
+        let mut write = random_write(&mut random);
+        write.value = Some(vec![0; 100_000]);
+        opened.disk.queue(vec![write]);
+        if opened.disk.is_degraded() {
+            break;
+        }
+    }
+
+    assert!(opened.disk.is_degraded());
+    assert_eq!(opened.disk.flushed().await, Err(Unwritten));
+}
