@@ -1,0 +1,10 @@
+//! The targets, by what sends the bytes.
+
+pub mod caller_keys;
+pub mod chat;
+pub mod head;
+mod proxy;
+pub mod script;
+pub mod settings;
+pub mod stream;
+pub mod upstream;
