@@ -23,6 +23,7 @@ mod interleavings;
 mod keys;
 mod leaks;
 mod mishaps;
+mod model;
 mod oddities;
 mod parameters;
 mod polling;
