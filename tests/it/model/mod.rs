@@ -1,5 +1,7 @@
 //! The store, the resolver and the small locks against plain models of what they promise, in random orders.
 
+mod expected;
+mod resolver;
 mod store;
 
 use proptest::test_runner::{Config, TestRunner};
