@@ -1,6 +1,7 @@
 //! The store, the resolver and the small locks against plain models of what they promise, in random orders.
 
 mod expected;
+mod locks;
 mod resolver;
 mod store;
 

@@ -351,7 +351,7 @@ fn digest(said: Said) -> Digest {
 }
 
 /// Its hashes are given beside it: of its messages it only counts whether there are any before.
-fn turn(ask: &Ask) -> Turn {
+pub fn turn(ask: &Ask) -> Turn {
     let message = Message {
         role: Role::User,
         text: "x".to_owned(),
