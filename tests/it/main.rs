@@ -11,6 +11,7 @@ mod talk;
 
 mod callers;
 mod chat;
+mod clock;
 mod configuration;
 mod connections;
 mod conversations;
