@@ -29,9 +29,8 @@ impl Jumping {
     fn new() -> Option<Self> {
         let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
         let Some(library) = library else {
-            println!(
-                "SKIPPED: the clock stands as it is: the library of faketime is not installed"
-            );
+            let skipped = "SKIPPED: the clock stands as it is: faketime's library is not installed";
+            let _ = writeln!(std::io::stderr(), "{skipped}");
             return None;
         };
         let script = r#"{"behaviour": {"recites": true, "reply": ["x"], "reply_after": "200ms"}}"#;

@@ -197,7 +197,7 @@ impl Pair {
             (Err(Unresolved::NoConversation(_)), Expected::NoConversation)
             | (Err(Unresolved::TooManyWaiting(_)), Expected::TooMany) => return,
             (Ok(resolved), _) => resolved,
-            (other, _) => panic!("{other:?} is not {expected:?}"),
+            (other, _) => unreachable!("{other:?} is not {expected:?}"),
         };
         let name = resolved.conversation.to_string();
         let (which, lease) = match (resolved.continuation, &expected) {
@@ -212,7 +212,9 @@ impl Pair {
                 self.model.named(*which, &name);
                 (*which, Leased::Held(held))
             }
-            (other, expected) => panic!("{:?} {other:?} is not {expected:?}", resolved.decision),
+            (other, expected) => {
+                unreachable!("{:?} {other:?} is not {expected:?}", resolved.decision)
+            }
         };
         self.check(ask, &lease, which, &name);
         self.told.push(name);
