@@ -6,6 +6,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::time::{Instant, sleep_until};
 
+use super::listing::Listing;
 use crate::conversation::salt::Salt;
 use crate::ids::Tenant;
 use crate::metrics::{Call, CallResult, Metrics};
@@ -71,7 +72,7 @@ impl Calls {
         answer
     }
 
-    pub async fn read(&self, key: &Secret, thread: &ThreadId) -> Result<Thread, ReadError> {
+    pub async fn read(&self, key: &Secret, thread: &ThreadId) -> Result<Listing, ReadError> {
         self.pause_over(key).await;
         self.metrics.polled();
         let answer = self.upstream.read(key, thread).await.map(|thread| Thread {
@@ -89,7 +90,7 @@ impl Calls {
             Err(ReadError::Passing(_)) => CallResult::Failed,
         };
         self.metrics.upstream_call(Call::Read, result);
-        answer
+        answer.map(|thread| Listing::of(&self.salt, thread))
     }
 
     async fn pause_over(&self, key: &Secret) {
