@@ -12,7 +12,7 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     named("chat", targets::chat::chat),
     named("head", targets::head::head),
     named("stream", targets::stream::stream),
@@ -23,6 +23,7 @@ pub const TARGETS: [Target; 10] = [
     named("environment", targets::settings::environment),
     named("script", targets::script::script),
     named("caller_keys", targets::caller_keys::caller_keys),
+    named("record", targets::record::record),
 ];
 
 const fn named(name: &'static str, run: fn(&[u8])) -> Target {

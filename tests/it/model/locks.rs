@@ -12,15 +12,15 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use chaturdata_proxy::config::{Config, SideCalls};
-use chaturdata_proxy::conversation::resolve::{Continuation, Hashes, Resolved, Resolver};
+use chaturdata_proxy::config::Config;
+use chaturdata_proxy::conversation::resolve::{Continuation, Hashes, Resolved, Secrets};
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::conversation::{Decision, Turn};
 use chaturdata_proxy::ids::Fingerprint;
 use chaturdata_proxy::metrics::Metrics;
-use chaturdata_proxy::run::live::Runner;
+use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::run::{Error, RunEvent};
-use chaturdata_proxy::store::{State, Store};
+use chaturdata_proxy::store::State;
 use chaturdata_proxy::upstream::ThreadId;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
@@ -29,7 +29,7 @@ use tokio::time::timeout;
 
 use super::expected::Ask;
 use super::paused;
-use super::resolver::turn;
+use super::resolver::{resolver, turn, unbounded};
 
 /// Requests at the same time.
 const CROWD: usize = 6;
@@ -162,26 +162,22 @@ fn ask(name: Option<&str>, history: Vec<u32>) -> Ask {
 
 fn hashes(mark: u8) -> Hashes {
     Hashes {
-        roll: Fingerprint([mark; 32]),
+        roll: Fingerprint([mark; 16]),
         history: Vec::new(),
         prompt: vec![[1; 32]],
         instructions: [0; 32],
     }
 }
 
-fn resolver(store: &Arc<Store>, queue: usize) -> Resolver {
-    let salt = Salt::random().unwrap();
-    Resolver::new(salt, store.clone(), SideCalls::Off, queue)
-}
-
 #[test]
 fn whoever_waits_for_a_conversation_gets_it_in_the_order_of_asking() {
     let runtime = paused();
     let _entered = runtime.enter();
+    let salt = Salt::random().unwrap();
     let delta = turn(&ask(Some("talk"), Vec::new()));
     for seed in schedules(10_000) {
-        let store = Arc::new(Store::new(10, Duration::from_secs(100)));
-        let resolver = resolver(&store, CROWD);
+        let store = unbounded();
+        let resolver = resolver(&salt, &store, CROWD);
         let mut tasks = Shuffled::new(seed, seed.is_multiple_of(2).then_some(12));
         let order = Rc::new(RefCell::new(Vec::new()));
         for number in 0..CROWD {
@@ -255,11 +251,11 @@ fn rounds() -> usize {
 #[test]
 fn of_equal_histories_at_once_one_continues_the_thread_and_the_others_fork() {
     let rounds = rounds();
-    let store = Arc::new(Store::new(100_000_000, Duration::from_secs(10_000)));
-    let resolver = resolver(&store, CROWD);
+    let (salt, store) = (Salt::random().unwrap(), unbounded());
+    let resolver = resolver(&salt, &store, CROWD);
     let history = turn(&ask(None, vec![1, 2]));
     let marks = |round: usize| {
-        let mut mark = [9; 32];
+        let mut mark = [9; 16];
         mark[..8].copy_from_slice(&round.to_be_bytes());
         Hashes {
             roll: Fingerprint(mark),
@@ -273,7 +269,7 @@ fn of_equal_histories_at_once_one_continues_the_thread_and_the_others_fork() {
         else {
             panic!("an opening begins a thread");
         };
-        held.slot.change(|branch| {
+        store.change(&held.slot, |branch| {
             branch.thread = Some(ThreadId("th".into()));
             branch.state = State::Open;
         });
@@ -294,8 +290,8 @@ fn of_equal_histories_at_once_one_continues_the_thread_and_the_others_fork() {
 
 #[test]
 fn of_first_requests_under_a_new_name_one_begins_and_the_others_wait() {
-    let store = Arc::new(Store::new(100_000_000, Duration::from_secs(10_000)));
-    let resolver = resolver(&store, CROWD);
+    let (salt, store) = (Salt::random().unwrap(), unbounded());
+    let resolver = resolver(&salt, &store, CROWD);
 
     let results = together(rounds(), |round| {
         let first = turn(&ask(Some(&format!("talk-{round}")), Vec::new()));
@@ -327,8 +323,13 @@ fn count(results: &[Resolved], decision: Decision) -> usize {
 
 fn runner(sandbox: &Sandbox) -> Runner {
     let salt = Salt::random().unwrap();
+    let secrets = Secrets {
+        ids: salt.clone(),
+        salt,
+    };
     let upstream = Arc::new(sandbox.clone());
-    Runner::new(&Config::default(), upstream, salt, Arc::new(Metrics::new()))
+    let foundation = Foundation::in_memory(upstream, secrets, Arc::new(Metrics::new()));
+    Runner::new(&Config::default(), foundation)
 }
 
 fn says_soon() -> Sandbox {

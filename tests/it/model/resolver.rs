@@ -7,13 +7,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::config::SideCalls;
-use chaturdata_proxy::conversation::resolve::{Continuation, Hashes, Held, Resolver, Unresolved};
+use chaturdata_proxy::conversation::queue::Held;
+use chaturdata_proxy::conversation::resolve::{
+    Continuation, Hashes, Resolver, Secrets, Unresolved,
+};
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::conversation::{Caller, Limits, Message, Names, Repeat, Role, Turn};
 use chaturdata_proxy::ids::{Digest, Fingerprint, Handle, Tenant};
 use chaturdata_proxy::secret::Secret;
-use chaturdata_proxy::store::{BranchId, Slot, State, Store};
+use chaturdata_proxy::store::backend::Nowhere;
+use chaturdata_proxy::store::{Bounds, BranchId, Slot, State, Store};
 use chaturdata_proxy::upstream::ThreadId;
 use proptest::prelude::*;
 
@@ -124,9 +129,9 @@ struct Pair {
 
 impl Pair {
     fn new(salt: &Salt) -> Self {
-        let store = Arc::new(Store::new(1000, Duration::from_secs(1000)));
+        let store = unbounded();
         Self {
-            resolver: Resolver::new(salt.clone(), store.clone(), SideCalls::Off, QUEUE),
+            resolver: resolver(salt, &store, QUEUE),
             store,
             model: Model::default(),
             slots: Vec::new(),
@@ -283,7 +288,7 @@ impl Pair {
             }
             How::Answered | How::Unposted => {}
             How::Failed => {
-                held.slot.change(|branch| branch.state = State::Closed);
+                self.store.close(&held.slot);
                 self.model.branches[run.which].state = State::Closed;
             }
         }
@@ -308,7 +313,7 @@ impl Pair {
         transcript.extend(new);
         let tip = self.mark(seed, &transcript);
         let digests: Vec<Digest> = new.iter().copied().map(digest).collect();
-        held.slot.change(|branch| {
+        self.store.change(&held.slot, |branch| {
             branch.thread.get_or_insert(ThreadId("th".into()));
             branch.state = State::Open;
         });
@@ -322,7 +327,7 @@ impl Pair {
         let key = [seed.as_slice(), transcript].concat();
         let next = self.marks.len() as u64 + 1;
         let mark = *self.marks.entry(key).or_insert(next);
-        let mut bytes = [0; 32];
+        let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&mark.to_be_bytes());
         Fingerprint(bytes)
     }
@@ -344,6 +349,23 @@ impl Run {
             Leased::Waits(_) => None,
         }
     }
+}
+
+/// A store that forgets nothing.
+pub fn unbounded() -> Arc<Store> {
+    let bounds = Bounds {
+        max: usize::MAX,
+        max_age: Duration::MAX,
+    };
+    Arc::new(Store::new(bounds, Clock::at(Moment(0)), Arc::new(Nowhere)))
+}
+
+pub fn resolver(salt: &Salt, store: &Arc<Store>, queue: usize) -> Resolver {
+    let secrets = Secrets {
+        salt: salt.clone(),
+        ids: salt.clone(),
+    };
+    Resolver::new(secrets, store.clone(), SideCalls::Off, queue)
 }
 
 fn digest(said: Said) -> Digest {

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::ids::{Fingerprint, Handle, Tenant};
-use chaturdata_proxy::store::{Branch, HandleKey, Lease, PASSED, Slot, State, Store};
+use chaturdata_proxy::store::backend::Nowhere;
+use chaturdata_proxy::store::{Bounds, Branch, HandleKey, Lease, PASSED, Slot, State, Store};
 use proptest::prelude::*;
 use tokio::time::advance;
 
@@ -225,8 +227,12 @@ struct Pair {
 
 impl Pair {
     fn new(case: &Case) -> Self {
+        let bounds = Bounds {
+            max: case.max,
+            max_age: MAX_AGE,
+        };
         Self {
-            store: Store::new(case.max, MAX_AGE),
+            store: Store::new(bounds, Clock::at(Moment(0)), Arc::new(Nowhere)),
             model: Model {
                 max: case.max,
                 now: Duration::ZERO,
@@ -409,7 +415,7 @@ fn point(depth: usize, variant: u8) -> usize {
 }
 
 fn fingerprint(point: usize) -> Fingerprint {
-    let mut bytes = [7; 32];
+    let mut bytes = [7; 16];
     bytes[..8].copy_from_slice(&point.to_le_bytes());
     Fingerprint(bytes)
 }
@@ -428,12 +434,13 @@ fn branch(tenant: u8) -> Branch {
         handles: Vec::new(),
         narrow: None,
         thread: None,
-        tip: Fingerprint([0; 32]),
+        tip: Fingerprint([0; 16]),
         window: VecDeque::new(),
         instructions: [0; 32],
         state: State::Unborn,
         seen: None,
         passed: VecDeque::new(),
+        doubted: false,
     }
 }
 

@@ -4,6 +4,7 @@ pub mod caller_keys;
 pub mod chat;
 pub mod head;
 mod proxy;
+pub mod record;
 pub mod script;
 pub mod settings;
 pub mod stream;

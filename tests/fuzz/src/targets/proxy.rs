@@ -7,10 +7,12 @@ use axum::Router;
 use axum::body::Body;
 use bytes::BytesMut;
 use chaturdata_proxy::config::Config;
+use chaturdata_proxy::conversation::resolve::Secrets;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
-use chaturdata_proxy::run::live::Runner;
+use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::server::{self, Access, Parts, Stop};
+use chaturdata_proxy::store::Restored;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::Script;
 use http::{HeaderMap, Request, StatusCode};
@@ -22,6 +24,11 @@ use tower::ServiceExt;
 
 /// Requests after which it is built anew, so that what it remembers stays small.
 const WORN_OUT: u32 = 512;
+
+thread_local! {
+    /// Read once: many proxies are built.
+    static CONFIG: Arc<Config> = Arc::new(Config::default());
+}
 
 pub struct Proxy {
     sandbox: Sandbox,
@@ -42,14 +49,27 @@ pub struct Reply {
 
 impl Proxy {
     pub fn new(access: fn() -> Access) -> Self {
+        Self::with(access, Restored::default())
+    }
+
+    /// One that goes on from what an earlier process has left.
+    pub fn with(access: fn() -> Access, restored: Restored) -> Self {
         let runtime = paused();
         let sandbox = Sandbox::new(Script::default());
-        let config = Arc::new(Config::default());
+        let config = CONFIG.with(Arc::clone);
         let metrics = Arc::new(Metrics::new());
         let salt = Salt::random().expect("the system has random numbers");
         let upstream = Arc::new(sandbox.clone());
         let router = runtime.block_on(async {
-            let runner = Runner::new(&config, upstream, salt.clone(), Arc::clone(&metrics));
+            let secrets = Secrets {
+                salt: salt.clone(),
+                ids: salt.clone(),
+            };
+            let foundation = Foundation {
+                restored,
+                ..Foundation::in_memory(upstream, secrets, Arc::clone(&metrics))
+            };
+            let runner = Runner::new(&config, foundation);
             server::router(Parts {
                 config,
                 runner,

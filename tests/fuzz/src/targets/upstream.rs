@@ -4,8 +4,10 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::run::answer::read_off;
 use chaturdata_proxy::run::baseline::{in_order, nothing_new, remember};
+use chaturdata_proxy::run::listing::{Listing, mark};
 use chaturdata_proxy::store::Seen;
 use chaturdata_proxy::upstream::chaturdata::unzipped;
 use chaturdata_proxy::upstream::wire::{self, Answered};
@@ -16,6 +18,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Decoded bytes that the target of zipped answers allows.
 const UNZIPPED: usize = 1 << 20;
+
+thread_local! {
+    static SALT: Salt = Salt::random().expect("the system has random numbers");
+}
 
 /// The input is an answer to a POST: a status, header lines, an empty line, the body.
 pub fn new_message(input: &[u8]) {
@@ -59,18 +65,20 @@ fn read(thread: &Thread) {
             assert!(source.start <= source.end && source.end <= chars);
         }
     }
-    let seen = remember(thread);
-    assert!(nothing_new(&seen, thread), "what was seen is new");
-    assert!(in_order(&seen, thread).len() <= thread.messages.len());
-    let prompts = thread.messages.iter().map(|message| message.text.as_str());
-    for prompt in prompts.take(2).chain(["hello"]) {
-        let reading = read_off(&Seen::default(), prompt, thread);
+    let listing = SALT.with(|salt| Listing::of(salt, thread.clone()));
+    let seen = remember(&listing);
+    assert!(nothing_new(&seen, &listing), "what was seen is new");
+    assert!(in_order(&seen, &listing).len() <= listing.lines.len());
+    let prompts = listing.lines.iter().map(|line| line.mark);
+    let hello = SALT.with(|salt| mark(salt, "hello"));
+    for prompt in prompts.take(2).chain([hello]) {
+        let reading = read_off(&Seen::default(), prompt, &listing);
         let text = reading.text.unwrap_or_default();
         let chars = text.chars().count();
         for source in &reading.annotations {
             assert!(source.start <= source.end && source.end <= chars);
         }
-        let again = read_off(&seen, prompt, thread);
+        let again = read_off(&seen, prompt, &listing);
         assert!(
             !again.ours || !again.overlaps,
             "a message that was seen before is ours"
