@@ -14,7 +14,9 @@ use chaturdata_proxy::conversation::resolve::{
     Continuation, Hashes, Resolver, Secrets, Unresolved,
 };
 use chaturdata_proxy::conversation::salt::Salt;
-use chaturdata_proxy::conversation::{Caller, Limits, Message, Names, Repeat, Role, Turn};
+use chaturdata_proxy::conversation::{
+    Caller, Decision, Limits, Message, Names, Repeat, Role, Turn,
+};
 use chaturdata_proxy::ids::{Digest, Fingerprint, Handle, Tenant};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::store::backend::Nowhere;
@@ -196,7 +198,10 @@ impl Pair {
         self.said += 1;
         let prompt = self.said;
         let (turn, hashes) = (turn(ask), self.hashes(ask, prompt));
+        let previewed = self.resolver.preview(&turn, &hashes);
         let expected = self.model.ask(ask);
+        let previewed = previewed.map(|(decision, _, slot)| (decision, slot.map(|slot| slot.id)));
+        self.check_preview(previewed, &expected);
         let resolved = self.resolver.resolve(&turn, &hashes);
         let resolved = match (resolved, &expected) {
             (Err(Unresolved::NoConversation(_)), Expected::NoConversation)
@@ -229,6 +234,34 @@ impl Pair {
             lease,
         });
         self.poll();
+    }
+
+    /// What a dry run says is what happens then.
+    fn check_preview(
+        &self,
+        previewed: Result<(Decision, Option<BranchId>), Unresolved>,
+        expected: &Expected,
+    ) {
+        let on = |which: usize| Some(self.slots[which].id);
+        match (previewed, expected) {
+            (Ok(previewed), Expected::Append(which)) => {
+                assert_eq!(previewed, (Decision::Appended, on(*which)));
+            }
+            (Ok(previewed), Expected::Begin(decision, _)) => {
+                assert_eq!(previewed, (*decision, None));
+            }
+            (Ok(previewed), Expected::Wait(which)) => {
+                let waits = match self.model.branches[*which].state {
+                    State::Closed => (Decision::Replayed, None),
+                    State::Open | State::Unborn => (Decision::Appended, on(*which)),
+                };
+                assert_eq!(previewed, waits);
+            }
+            // A queue that is full now may have room when it matters.
+            (Ok(_), Expected::TooMany)
+            | (Err(Unresolved::NoConversation(_)), Expected::NoConversation) => {}
+            (other, expected) => unreachable!("{other:?} is not {expected:?}"),
+        }
     }
 
     /// What must hold whatever the model says.
