@@ -71,7 +71,10 @@ impl Environment {
             None => Ok(None),
             Some(value) => match value.to_str() {
                 Some(text) => Ok(Some(text)),
-                None => Err(Error(format!("{name}: the value is not UTF-8 text"))),
+                None => {
+                    let name = name.escape_debug();
+                    Err(Error(format!("{name}: the value is not UTF-8 text")))
+                }
             },
         }
     }

@@ -8,7 +8,7 @@ use toml::Value;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::environment::variable;
-use super::values::quoted;
+use super::values::{on_one_line, quoted};
 use super::{Config, Error};
 
 const DEFAULTS: &str = include_str!("../../config.example.toml");
@@ -48,7 +48,7 @@ impl fmt::Display for Origin {
                     path.display().to_string().escape_debug()
                 )
             }
-            Self::Variable(name) => f.write_str(name),
+            Self::Variable(name) => write!(f, "{}", name.escape_debug()),
             Self::Flag(name) => f.write_str(name),
         }
     }
@@ -132,7 +132,7 @@ impl Layers {
                 .inner()
                 .message()
                 .replace("unknown variant", "unknown value");
-            self.error(&key.join("."), &what)
+            self.error(&key.join("."), &on_one_line(&what))
         })
     }
 
@@ -155,14 +155,14 @@ impl Layers {
         let near = nearest(key, self.0.iter().map(|setting| setting.key.as_str()));
         let shown = key.escape_debug();
         match (near, origin) {
-            (Some(near), Origin::Variable(name)) => {
+            (Some(near), Origin::Variable(_)) => {
                 let near = variable(near);
                 Error(format!(
-                    "{name}: there is no such setting; did you mean {near}?"
+                    "{origin}: there is no such setting; did you mean {near}?"
                 ))
             }
-            (None, Origin::Variable(name)) => Error(format!(
-                "{name}: there is no such setting; `config print` lists them all"
+            (None, Origin::Variable(_)) => Error(format!(
+                "{origin}: there is no such setting; `config print` lists them all"
             )),
             (Some(near), _) => told(
                 &shown.to_string(),
@@ -295,6 +295,11 @@ fn list(text: &str) -> Result<Value, String> {
 
 /// The known key that somebody most likely meant: one close in spelling, or the same key of some section.
 fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // No key is half as long, and the work grows with the length.
+    const LONGEST: usize = 100;
+    if key.len() > LONGEST {
+        return None;
+    }
     let last = key.rsplit('.').next().unwrap_or(key);
     let (distance, near) = known
         .map(|candidate| {

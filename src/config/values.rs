@@ -71,6 +71,19 @@ pub fn quoted(text: &str) -> String {
     format!("`{shown}{cut}`")
 }
 
+/// A library's message, which may quote a value as it is.
+pub fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            line.extend(letter.escape_debug());
+        } else {
+            line.push(letter);
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use serde::de::value::{Error, StrDeserializer};

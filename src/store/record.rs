@@ -206,5 +206,7 @@ fn value_of<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
 
 fn number(key: &[u8]) -> Result<u64, Unreadable> {
     let bytes = key.try_into().map_err(|_| Unreadable)?;
-    Ok(u64::from_be_bytes(bytes))
+    let number = u64::from_be_bytes(bytes);
+    // The next one is counted on from here.
+    (number < u64::MAX).then_some(number).ok_or(Unreadable)
 }

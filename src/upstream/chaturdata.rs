@@ -287,7 +287,7 @@ async fn body(mut response: Response, max: usize) -> Result<Bytes, Failure> {
 }
 
 /// `None` where more than `max` bytes come out.
-fn unzipped(body: &[u8], max: usize) -> io::Result<Option<Bytes>> {
+pub fn unzipped(body: &[u8], max: usize) -> io::Result<Option<Bytes>> {
     let mut text = Vec::new();
     let bound = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     MultiGzDecoder::new(body)

@@ -47,31 +47,7 @@ impl Program {
 
     /// Starts a proxy on a free port and waits until it listens.
     pub fn serve(&self, arguments: &[&str]) -> Serving {
-        let mut command = self.command(arguments);
-        command
-            .args(["--listen", "127.0.0.1:0"])
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("\"listen\"") {
-            assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
-        }
-        let line: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-        let address = line
-            .get("listen")
-            .unwrap()
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        Serving {
-            child,
-            lines: Some(lines),
-            rest: None,
-            said,
-            address,
-        }
+        Serving::of(self.command(arguments))
     }
 }
 
@@ -102,6 +78,34 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Starts a proxy on a free port and waits until it listens.
+    pub fn of(mut command: Command) -> Self {
+        command
+            .args(["--listen", "127.0.0.1:0"])
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("\"listen\"") {
+            assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+        }
+        let line: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        let address = line
+            .get("listen")
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        Self {
+            child,
+            lines: Some(lines),
+            rest: None,
+            said,
+            address,
+        }
+    }
+
     /// Goes on reading what it says, so that it need not drop any of it.
     pub fn listened_to(mut self) -> Self {
         let mut lines = self.lines.take().unwrap();

@@ -11,6 +11,7 @@ mod talk;
 
 mod callers;
 mod chat;
+mod clock;
 mod configuration;
 mod connections;
 mod conversations;
@@ -23,6 +24,7 @@ mod interleavings;
 mod keys;
 mod leaks;
 mod mishaps;
+mod model;
 mod oddities;
 mod parameters;
 mod polling;

@@ -90,6 +90,7 @@ pub struct Behaviour {
     #[serde(deserialize_with = "some_duration")]
     pub reply_after: Option<Duration>,
     /// In how many steps the reply grows before the run's end.
+    #[serde(deserialize_with = "growth")]
     pub growth: u32,
     /// Texts shown from a time on, in place of the reply, even after the run's end.
     pub steps: Vec<Step>,
@@ -371,9 +372,27 @@ fn first() -> u32 {
     1
 }
 
+/// Longer ones could not be added to a time.
+const LONGEST: Duration = Duration::from_hours(10_000 * 24);
+
+/// Each read counts the steps.
+const MOST_STEPS: u32 = 10_000;
+
 fn duration<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(value)?;
-    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
+    let duration = humantime::parse_duration(&text).map_err(serde::de::Error::custom)?;
+    if duration > LONGEST {
+        return Err(serde::de::Error::custom("longer than 10000 days"));
+    }
+    Ok(duration)
+}
+
+fn growth<'de, D: serde::Deserializer<'de>>(value: D) -> Result<u32, D::Error> {
+    let steps = u32::deserialize(value)?;
+    if steps > MOST_STEPS {
+        return Err(serde::de::Error::custom("more than 10000 steps"));
+    }
+    Ok(steps)
 }
 
 fn some_duration<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
@@ -383,6 +402,19 @@ fn some_duration<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Du
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_sandbox_can_do_is_no_script() {
+        for behaviour in [
+            "reply_after = \"1000000years\"",
+            "steps = [{ at = \"99999years\", reply = [] }]",
+            "growth = 4294967295",
+        ] {
+            let script = Script::parse(&format!("[behaviour]\n{behaviour}\n"));
+
+            assert!(script.is_err(), "{behaviour}");
+        }
+    }
 
     #[test]
     fn a_script_in_toml_says_what_it_says() {

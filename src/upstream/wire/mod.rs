@@ -13,7 +13,7 @@ use serde_json::Value;
 use self::ending::{capped, complaint, failure, status};
 use super::{PostError, Posted, ReadError, Refusal, Thread, ThreadId};
 
-/// Longest thread id that is believed, in bytes.
+/// Longest thread id that is believed, in bytes; one with control characters is not.
 const THREAD_ID: usize = 256;
 /// No `Retry-After` above this means anything.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
@@ -137,7 +137,7 @@ fn accepted(asked: Option<&ThreadId>, answer: &Answered) -> Result<Posted, PostE
     let Some(id) = body
         .get("thread_id")
         .and_then(content::id)
-        .filter(|id| id.len() <= THREAD_ID)
+        .filter(|id| id.len() <= THREAD_ID && !id.chars().any(char::is_control))
     else {
         return Err(unknown("its answer names no thread"));
     };
@@ -243,6 +243,7 @@ mod tests {
         let table = [
             (200, r#"{"thread_id":"th_2"}"#),
             (200, r#"{"thread_id":""}"#),
+            (200, r#"{"thread_id":"th\u007f1"}"#),
             (200, r#"{"thread_id":["th_1"]}"#),
             (200, r#"{"run_status":"completed"}"#),
             (200, r#"{"thread_id":"th_1""#),

@@ -1,0 +1,11 @@
+//! The targets, by what sends the bytes.
+
+pub mod caller_keys;
+pub mod chat;
+pub mod head;
+mod proxy;
+pub mod record;
+pub mod script;
+pub mod settings;
+pub mod stream;
+pub mod upstream;
