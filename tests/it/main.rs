@@ -18,6 +18,7 @@ mod cross_origin;
 mod docker;
 mod drain;
 mod errors;
+mod faults;
 mod goldens;
 mod interleavings;
 mod keys;
