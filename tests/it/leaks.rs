@@ -1,12 +1,10 @@
 //! Keys and texts stay where they belong: a full run at the most verbose level is searched for them.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::binary::Program;
+use crate::binary::{Program, exchange};
 
 /// Keys whose beginnings and ends are found nowhere by chance.
 const CALLER_KEY: &str = "Qx7-caller-canary-key-5d81-Zw3";
@@ -114,19 +112,6 @@ fn base64(bytes: &[u8]) -> String {
 fn found(text: &str, secrets: &[&str]) -> Vec<String> {
     let forms = secrets.iter().flat_map(|secret| forms(secret));
     forms.filter(|form| text.contains(form)).collect()
-}
-
-/// One request, and all that comes back.
-fn exchange(address: SocketAddr, request: &str) -> String {
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .unwrap();
-    socket.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    // A stream that fails breaks off.
-    let _ = socket.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 fn ask(address: SocketAddr, word: &str, stream: bool) -> String {

@@ -7,3 +7,4 @@ mod answers;
 mod judge;
 mod matrix;
 mod rig;
+mod tls;
