@@ -114,16 +114,20 @@ impl Serving {
         self
     }
 
+    pub fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        let killed = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// Waits for the end, whatever it says; its exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// Sends a signal, and waits for the end.
     pub fn end(mut self, signal: &str) -> Run {
-        let kill = format!("kill -{signal} {}", self.child.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.signal(signal);
         let code = self.child.wait().unwrap().code();
         let mut err = std::mem::take(&mut self.said);
         if let Some(mut lines) = self.lines.take() {
