@@ -211,7 +211,15 @@ class Plain:
             return {"broken": repr(error)}
         finally:
             caller.close()
-        if answer.status != 200:
+        try:
+            return self._ending(answer.status, text, stream)
+        except ValueError:
+            # To this library a head that was cut is a whole one.
+            return {"broken": "no JSON"}
+
+    @staticmethod
+    def _ending(status, text, stream):
+        if status != 200:
             return {"code": json.loads(text)["error"]["code"]}
         if not stream:
             return {"text": json.loads(text)["choices"][0]["message"]["content"]}
