@@ -115,7 +115,8 @@ async fn tried(name: &str, fault: Fault, opening: bool, heard: &str) -> Vec<Stri
         }
         history.push(json!({"role": "user", "content": format!("what of {mark}")}));
         let end = rig.ask(&history, false).await;
-        rig.meddler.stop();
+        let befell = rig.meddler.stop();
+        assert_eq!(befell, befallen, "{name}");
         let visible = turns.iter().map(|turn: &Turn| turn.mark.clone()).collect();
         turns.push(Turn {
             mark: mark.to_owned(),

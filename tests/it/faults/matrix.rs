@@ -144,7 +144,8 @@ async fn converse(rig: &Rig, case: Option<&Case>) -> Vec<Turn> {
         history.push(json!({"role": "user", "content": format!("what of {mark}")}));
         let stream = befallen.is_some_and(|case| case.stream);
         let end = rig.ask(&history, stream).await;
-        rig.meddler.stop();
+        let befell = rig.meddler.stop();
+        assert_eq!(befell, befallen.is_some(), "{case:?}");
         turns.push(Turn {
             mark: mark.to_owned(),
             visible: visible.clone(),

@@ -1,7 +1,7 @@
 //! A relay between the proxy and its upstream that meddles with the bytes of single calls.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,6 +68,7 @@ struct Shared {
     /// The longest request and the longest answer of each kind of call.
     longest: Mutex<[[usize; 2]; 2]>,
     put_in: AtomicUsize,
+    befell: AtomicBool,
 }
 
 impl Meddler {
@@ -79,6 +80,7 @@ impl Meddler {
             fault: Mutex::default(),
             longest: Mutex::default(),
             put_in: AtomicUsize::new(0),
+            befell: AtomicBool::new(false),
         });
         let meddler = Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
@@ -100,9 +102,10 @@ impl Meddler {
         *self.shared.fault.lock().unwrap() = Some(fault);
     }
 
-    /// Passes on from here on, whatever was asked of it.
-    pub fn stop(&self) {
+    /// Passes on from here on; tells whether the fault has befallen any call.
+    pub fn stop(&self) -> bool {
         *self.shared.fault.lock().unwrap() = None;
+        self.shared.befell.swap(false, Ordering::SeqCst)
     }
 
     /// How much was written of what came in place of answers, in bytes.
@@ -160,6 +163,7 @@ impl Shared {
         let mut fault = self.fault.lock().unwrap();
         let due = fault.as_mut().filter(|fault| fault.call == call)?;
         due.times = due.times.checked_sub(1)?;
+        self.befell.store(true, Ordering::SeqCst);
         Some(due.clone())
     }
 
