@@ -129,6 +129,12 @@ class Turn:
         return self.end["text"] == recital(messages) and marks == visible
 
 
+def refused(code, message):
+    """An error of the proxy's; some say that asking again helps."""
+    is_passing = code == "upstream_unreachable" or "send the same request again" in message
+    return {"code": code} | ({"again": True} if is_passing else {})
+
+
 class PythonSdk:
     """The Python SDK with its own retries."""
 
@@ -149,7 +155,7 @@ class PythonSdk:
         except openai.APIConnectionError as error:
             return {"broken": repr(error)}
         except openai.APIError as error:
-            return {"code": error.code} if error.code else {"broken": repr(error)}
+            return refused(error.code, str(error)) if error.code else {"broken": repr(error)}
         except httpx2.HTTPError as error:
             return {"broken": repr(error)}
 
@@ -171,7 +177,8 @@ class NodeSdk:
     def _read(self):
         for line in self.program.stdout:
             end = json.loads(line)
-            self.waiting.pop(end.pop("id")).put(end)
+            waiting = self.waiting.pop(end.pop("id"))
+            waiting.put(refused(end["code"], end["message"]) if "code" in end else end)
 
     def ask(self, base, messages, stream, retries=2, timeout=60):
         end = queue.Queue()

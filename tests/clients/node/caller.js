@@ -24,7 +24,7 @@ async function asked({ base, retries, timeout, messages, stream }) {
 
 function ending(error) {
   if (error instanceof OpenAI.APIError && error.code && !(error instanceof OpenAI.APIConnectionError)) {
-    return { code: error.code };
+    return { code: error.code, message: error.message };
   }
   return { broken: `${error}` };
 }
