@@ -4,6 +4,7 @@
 pub mod meddler;
 
 mod answers;
+mod detours;
 mod judge;
 mod matrix;
 mod rig;

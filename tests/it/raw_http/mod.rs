@@ -150,26 +150,53 @@ async fn requests_in_one_breath_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_stops_waiting() {
+async fn a_caller_that_hangs_up_stops_waiting_whatever_else_it_sent() {
     let proxy = listening().await;
-    let body = asking(prompt::SILENT).to_string();
-    let mut socket = proxy.connect().await;
-    let head = filled_in(&format!("{{chat}}Content-Length: {}\r\n\r\n", body.len()));
-    socket.write_all(head.as_bytes()).await.unwrap();
-    socket.write_all(body.as_bytes()).await.unwrap();
     let waiting = async |callers: usize| {
         let line = format!("waiting_callers {callers}\n");
         while !proxy.proxy.metrics().contains(&line) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    waiting(1).await;
+    let long = "x".repeat(10 << 10);
+    for (number, more) in ["", "\r\n", "GET /li", WITHIN, &long].iter().enumerate() {
+        let body = asking(&format!("{} {number}", prompt::SILENT)).to_string();
+        let head = filled_in(&format!("{{chat}}Content-Length: {}\r\n\r\n", body.len()));
+        let mut socket = proxy.connect().await;
+        let request = [head.as_str(), &body, more].concat();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        waiting(1).await;
+        socket.write_all(more.as_bytes()).await.unwrap();
 
-    drop(socket);
+        drop(socket);
 
-    tokio::time::timeout(Duration::from_secs(20), waiting(0))
-        .await
-        .unwrap();
+        tokio::time::timeout(Duration::from_secs(20), waiting(0))
+            .await
+            .unwrap_or_else(|_| panic!("{more:?}"));
+    }
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_sent_before_the_answer_to_another_is_answered_after_it() {
+    let proxy = listening().await;
+    let body = asking("hello").to_string();
+    let head = filled_in(&format!("{{chat}}Content-Length: {}\r\n\r\n", body.len()));
+    let mut socket = proxy.connect().await;
+
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(body.as_bytes()).await.unwrap();
+    // In pieces: the first lies with hyper, the others come while the run is under way.
+    let more = filled_in("{live}X-Request-Id: second\r\n\r\n{live}{close}");
+    for piece in more.as_bytes().chunks(30) {
+        socket.write_all(piece).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let answer = read_out(&mut socket).await;
+
+    assert_eq!(statuses(&answer), [200, 200, 200]);
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("x-request-id: second\r\n"), "{answer}");
     proxy.stop().await;
 }
 
