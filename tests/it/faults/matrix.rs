@@ -173,7 +173,13 @@ async fn tried(case: Case) -> Vec<String> {
     let mut found = faults(&turns, &posts);
     let befallen = usize::from(case.phase != Phase::Opening);
     for (number, turn) in turns.iter().enumerate() {
-        if number != befallen && !matches!(turn.end, End::Answered(_)) {
+        // On a busy machine a call may outlast its patience although nobody meddled with it.
+        let is_well = match &turn.end {
+            End::Answered(_) => true,
+            End::Told(code) => code == "upstream_outcome_unknown",
+            End::Odd(_) => false,
+        };
+        if number != befallen && !is_well {
             found.push(format!("{} failed, and nothing befell it", turn.mark));
         }
     }

@@ -20,7 +20,7 @@ use crate::proxy::{Proxy, Setup, frames, request};
 pub const KEY: &str = "sk-of-a-caller";
 
 /// Every call of the upstream ends after this.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Every request ends after this.
 const DEADLINE: Duration = Duration::from_secs(40);
 /// What a busy machine may add.
