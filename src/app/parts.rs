@@ -60,6 +60,10 @@ pub async fn proxy(
         metrics: metrics.clone(),
     };
     let runner = Runner::new(&config, foundation);
+    // A key that callers bring is not at hand before they do.
+    if let Access::Held { key, .. } = &access {
+        runner.resume_all(key);
+    }
     let stop = Stop::on(stop);
     let limits = Limits::new(&config.server, metrics.connections());
     let service = router(Parts {

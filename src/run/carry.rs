@@ -296,8 +296,7 @@ impl Carry {
             phase: Phase::Intended,
             times: Times::default(),
         });
-        self.shared.flushed().await;
-        Ok(())
+        self.shared.remembered().await
     }
 
     async fn follow(&self, held: Held, accepted: &Accepted, mark: Mark) -> Step {

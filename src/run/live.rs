@@ -47,6 +47,8 @@ pub struct Shared {
     pub pace: Pace,
     pub metrics: Arc<Metrics>,
     pub settings: config::Run,
+    /// `store.strict`.
+    strict: bool,
     /// Bytes of earlier conversation that begin a thread.
     pub transcript: usize,
     ledger: Ledger,
@@ -127,6 +129,7 @@ impl Runner {
             pace: Pace::new(&config.pace),
             metrics,
             settings: config.run.clone(),
+            strict: config.store.strict,
             transcript: usize::try_from(conversations.transcript).unwrap_or(usize::MAX),
             left: Mutex::default(),
             left_in_all: AtomicUsize::new(0),
@@ -313,6 +316,16 @@ impl Shared {
         if !is_planted(Bug::NoFlush) {
             let _ = self.store.flushed().await;
         }
+    }
+
+    /// As [`Shared::flushed`], where nothing may be posted that is not remembered first.
+    pub async fn remembered(&self) -> Result<(), Error> {
+        if !self.strict {
+            self.flushed().await;
+            return Ok(());
+        }
+        let written = self.store.flushed().await;
+        written.map_err(|_| Error::StateUnwritable)
     }
 
     /// Makes sure that a branch's thread is never posted to again.

@@ -1,9 +1,10 @@
 //! The built program, as tests start it: with a home of its own and nothing in its environment.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The program with a home of its own and an empty environment.
 pub struct Program {
@@ -117,16 +118,20 @@ impl Serving {
         self
     }
 
+    pub fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        let killed = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// Waits for the end, whatever it says; its exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// Sends a signal, and waits for the end.
     pub fn end(mut self, signal: &str) -> Run {
-        let kill = format!("kill -{signal} {}", self.child.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.signal(signal);
         let code = self.child.wait().unwrap().code();
         let mut err = std::mem::take(&mut self.said);
         if let Some(mut lines) = self.lines.take() {
@@ -145,4 +150,17 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// One request, and all that comes back.
+pub fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // A stream that fails breaks off.
+    let _ = socket.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
 }

@@ -1,12 +1,14 @@
 //! Keys and texts stay where they belong: a full run at the most verbose level is searched for them.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::binary::Program;
+use chaturdata_proxy::upstream::sandbox::Kind;
+
+use crate::binary::{Program, exchange};
+use crate::faults::meddler::{Fault, Meddler, Side, What};
 
 /// Keys whose beginnings and ends are found nowhere by chance.
 const CALLER_KEY: &str = "Qx7-caller-canary-key-5d81-Zw3";
@@ -84,6 +86,7 @@ fn forms(secret: &str) -> Vec<String> {
         secret.to_owned(),
         secret[..8].to_owned(),
         secret[secret.len() - 8..].to_owned(),
+        hex.to_uppercase(),
         hex,
         bytes.join(", "),
         secret.replace('-', "%2D"),
@@ -116,19 +119,6 @@ fn found(text: &str, secrets: &[&str]) -> Vec<String> {
     forms.filter(|form| text.contains(form)).collect()
 }
 
-/// One request, and all that comes back.
-fn exchange(address: SocketAddr, request: &str) -> String {
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .unwrap();
-    socket.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    // A stream that fails breaks off.
-    let _ = socket.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
 fn ask(address: SocketAddr, word: &str, stream: bool) -> String {
     let body = format!(
         r#"{{"model":"m","stream":{stream},"user":"{TEXT}","messages":[{{"role":"user","content":"{word} {TEXT}"}}]}}"#
@@ -142,6 +132,50 @@ fn ask(address: SocketAddr, word: &str, stream: bool) -> String {
             body.len()
         ),
     )
+}
+
+/// Every kind of fault of the wire, in both directions of both calls, and answers that tell what
+/// they were shown.
+fn wire_faults() -> Vec<Fault> {
+    let told = format!("{HELD_KEY} {CALLER_KEY}");
+    let mut kinds = vec![
+        What::Reset,
+        What::Truncate,
+        What::Hang,
+        What::BlackHole,
+        What::Trickle,
+        What::Late(Duration::from_millis(10)),
+        What::Drip,
+    ];
+    for answer in [
+        format!("HTTP/1.1 500 {told}\r\nContent-Length: 0\r\n\r\n"),
+        format!(
+            "HTTP/1.1 302 X\r\nLocation: http://127.0.0.1:9/?key={told}\r\nContent-Length: 0\r\n\r\n"
+        ),
+        format!(
+            "HTTP/1.1 401 X\r\nWWW-Authenticate: Bearer error=\"{told}\"\r\nContent-Length: 0\r\n\r\n"
+        ),
+        format!("HTTP/1.1 200 OK\r\n{told}: {told}\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\nContent-Encoding: {told}\r\nContent-Length: 2\r\n\r\n{{}}"),
+        format!("HTTP/1.1 503 X\r\nRetry-After: {told}\r\nContent-Length: 500\r\n\r\n{told}"),
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{{\"thread_id\": \"{told} {TEXT}"),
+        format!("{told} {TEXT}\r\n\r\n"),
+    ] {
+        kinds.push(What::Instead(answer.into_bytes().into()));
+    }
+    let mut faults = Vec::new();
+    for call in [Kind::Post, Kind::Read] {
+        for side in [Side::Request, Side::Answer] {
+            faults.extend(kinds.iter().map(|what| Fault {
+                call,
+                side,
+                at: 20 * usize::from(!matches!(what, What::Instead(_))),
+                what: what.clone(),
+                times: 1,
+            }));
+        }
+    }
+    faults
 }
 
 /// Every file below a folder, as text.
@@ -164,10 +198,14 @@ fn full_run(variables: &[(&'static str, &'static str)]) -> (String, String) {
     let script = upstream.home.path().join("script.toml");
     std::fs::write(&script, SCRIPT).unwrap();
     let sandbox = upstream.serve(&["sandbox", "--script", script.to_str().unwrap()]);
-    let url = format!("http://{}", sandbox.address);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let meddler = runtime.block_on(Meddler::before(&sandbox.address.to_string()));
+    let url = meddler.url.clone();
     let mut program = Program::with(&[
         ("CHATURDATA_PROXY_PACE__INTERVAL", "30ms"),
         ("CHATURDATA_PROXY_PACE__MIN_GAP", "20ms"),
+        ("CHATURDATA_PROXY_UPSTREAM__POST_TIMEOUT", "300ms"),
+        ("CHATURDATA_PROXY_UPSTREAM__READ_TIMEOUT", "300ms"),
     ]);
     program.variables.extend_from_slice(variables);
     let arguments = ["--upstream-url", &url, "--log", "trace"];
@@ -178,6 +216,12 @@ fn full_run(variables: &[(&'static str, &'static str)]) -> (String, String) {
         for stream in [false, true] {
             answers.push_str(&ask(proxy.address, word, stream));
         }
+    }
+    for (number, fault) in wire_faults().into_iter().enumerate() {
+        meddler.meddle(fault.clone());
+        let prompt = format!("plain {number}");
+        answers.push_str(&ask(proxy.address, &prompt, number % 2 == 0));
+        assert!(meddler.stop(), "it befell nothing: {fault:?}");
     }
     let metrics = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut kept = exchange(proxy.address, metrics);

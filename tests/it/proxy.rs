@@ -15,6 +15,7 @@ use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::server::{self, Access, Limits, Stop};
 use chaturdata_proxy::store::backend::{Backend, Nowhere};
 use chaturdata_proxy::store::callers::CallerKeys;
+use chaturdata_proxy::upstream::Upstream;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::{
     Answer, Behaviour, Content, Failure, Place, Post, Rule, Script, Step,
@@ -153,10 +154,15 @@ pub struct Proxy {
 impl Proxy {
     pub fn start(setup: Setup) -> Self {
         let sandbox = Sandbox::new(setup.script());
+        let upstream = Arc::new(sandbox.clone());
+        Self::over(setup, sandbox, upstream)
+    }
+
+    /// One that reaches its sandbox by another way than a call within the process.
+    pub fn over(setup: Setup, sandbox: Sandbox, upstream: Arc<dyn Upstream>) -> Self {
         let config = Arc::new(setup.config);
         let metrics = Arc::new(Metrics::new());
         let salt = Salt::random().unwrap();
-        let upstream = Arc::new(sandbox.clone());
         let secrets = Secrets {
             salt: salt.clone(),
             ids: Salt::random().unwrap(),

@@ -38,9 +38,16 @@ pub struct Socket<T> {
     begun: u64,
     reading: Clock,
     in_head: bool,
+    /// hyper waits for more to read, and so hears when the caller goes.
+    listening: bool,
+    /// Read although hyper did not ask for it.
+    ahead: Vec<u8>,
     writing: Clock,
     lingering: Linger,
 }
+
+/// The most that is read ahead.
+const AHEAD: usize = 16 * 1024;
 
 #[derive(Debug)]
 enum Linger {
@@ -59,6 +66,8 @@ impl<T> Socket<T> {
             begun: 0,
             reading: Clock::default(),
             in_head: false,
+            listening: false,
+            ahead: Vec::new(),
             writing: Clock::default(),
             lingering: Linger::NotYet,
         }
@@ -117,6 +126,29 @@ impl<T> Socket<T> {
     }
 }
 
+impl<T: AsyncRead + Unpin> Socket<T> {
+    /// An error if the caller has gone. hyper does not read on while bytes of a next request wait
+    /// in its buffer, and would let the one under way run for nobody.
+    fn look_ahead(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.listening || !self.under_way() {
+            return Ok(());
+        }
+        let mut space = [0; 1024];
+        while self.ahead.len() < AHEAD {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.io).poll_read(context, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Poll::Ready(Ok(())) => self.ahead.extend_from_slice(buffer.filled()),
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -124,7 +156,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        match Pin::new(&mut self.io).poll_read(context, buffer) {
+        if !self.ahead.is_empty() {
+            let taken = self.ahead.len().min(buffer.remaining());
+            let taken: Vec<u8> = self.ahead.drain(..taken).collect();
+            buffer.put_slice(&taken);
+            self.received(taken.len());
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.io).poll_read(context, buffer);
+        self.listening = polled.is_pending();
+        match polled {
             Poll::Ready(result) => {
                 self.received(buffer.filled().len() - before);
                 Poll::Ready(result)
@@ -163,7 +204,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(context))?;
         self.outbox.flushed();
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.look_ahead(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
