@@ -1,5 +1,7 @@
 //! The records as a concurrent map, bounded by count and age, and written through to a backend.
 
+mod handles;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,18 +9,15 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
-use super::backend::{Backend, Table, Unwritten, Write};
-use super::record::{self, Turn, TurnId};
-use super::{Branch, BranchId, HandleKey, HandleRecord, Lease, LeaseLock, PASSED, State};
 use crate::clock::{Clock, Moment};
-use crate::ids::{Fingerprint, Handle};
+use crate::ids::Fingerprint;
 use crate::planted::{Bug, is_planted};
+use crate::store::backend::{Backend, Table, Unwritten, Write};
+use crate::store::record::{self, Turn, TurnId};
+use crate::store::{Branch, BranchId, HandleKey, HandleRecord, Lease, LeaseLock, PASSED, State};
 
 /// How many branches one fingerprint may lead to; the oldest make room.
 const BRANCHES_PER_POINT: usize = 32;
-
-/// How many names may lead to one branch; the oldest make room.
-const HANDLES_PER_BRANCH: usize = 16;
 
 /// How many busy branches are passed over in the search for one to forget.
 const BUSY_PASSED_OVER: usize = 16;
@@ -46,7 +45,9 @@ pub struct Store {
     next_branch: AtomicU64,
     next_turn: AtomicU64,
     /// Branches in the order they were last used; an entry that was used since is passed over.
-    order: Mutex<VecDeque<(Moment, BranchId)>>,
+    order: Mutex<VecDeque<Use>>,
+    /// Numbers the uses: several may fall into one moment.
+    next_use: AtomicU64,
     bounds: Bounds,
 }
 
@@ -66,7 +67,17 @@ pub struct Slot {
 struct Record {
     branch: Branch,
     used: Moment,
+    /// The number of its last use.
+    last: u64,
     forgotten: bool,
+}
+
+/// That a branch was used.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    number: u64,
+    at: Moment,
+    branch: BranchId,
 }
 
 impl Slot {
@@ -79,6 +90,7 @@ impl Slot {
             record: Mutex::new(Record {
                 branch,
                 used,
+                last: 0,
                 forgotten: false,
             }),
         })
@@ -96,6 +108,10 @@ impl Slot {
 
     fn used(&self) -> Moment {
         self.lock().used
+    }
+
+    fn last_use(&self) -> u64 {
+        self.lock().last
     }
 
     fn is_written(&self) -> bool {
@@ -121,6 +137,7 @@ impl Store {
             next_branch: AtomicU64::new(0),
             next_turn: AtomicU64::new(0),
             order: Mutex::new(VecDeque::new()),
+            next_use: AtomicU64::new(1),
             bounds,
         }
     }
@@ -142,8 +159,14 @@ impl Store {
             }
             let slot = Slot::new(id, branch, used);
             slot.written.store(true, Ordering::Release);
+            let number = self.next_use.fetch_add(1, Ordering::Relaxed);
+            slot.lock().last = number;
             self.branches.insert(id, slot);
-            order.push_back((used, id));
+            order.push_back(Use {
+                number,
+                at: used,
+                branch: id,
+            });
         }
         drop(order);
         for (key, record) in handles {
@@ -237,16 +260,6 @@ impl Store {
         }
     }
 
-    /// Forgets the branch that a handle leads to, if its thread may not be posted to any more.
-    pub fn forget_closed(&self, key: &HandleKey) {
-        let slot = self.handle(key).and_then(|leads| self.kept(leads.branch));
-        if let Some(slot) = slot
-            && slot.look(|branch| branch.state == State::Closed)
-        {
-            self.forget(slot.id);
-        }
-    }
-
     /// The branches that have this transcript as their tip, or had it, newest first.
     pub fn at(&self, point: &Fingerprint) -> Vec<Arc<Slot>> {
         let ids = self.points.get(point).map(|ids| ids.clone());
@@ -298,7 +311,7 @@ impl Store {
         for name in &record.branch.handles {
             let key = (record.branch.tenant, name.clone());
             let leads_here = self.handle(&key).filter(|leads| leads.branch == slot.id);
-            unit.extend(leads_here.map(|leads| put_handle(&key, leads)));
+            unit.extend(leads_here.map(|leads| handles::put_handle(&key, leads)));
         }
         self.backend.queue(unit);
         changed
@@ -333,98 +346,6 @@ impl Store {
         self.touch(slot);
     }
 
-    pub fn handle(&self, key: &HandleKey) -> Option<HandleRecord> {
-        self.handles.get(key).map(|record| *record)
-    }
-
-    /// Makes a handle lead to this branch, unless the branch is forgotten.
-    pub fn set_handle(&self, handle: &Handle, slot: &Slot, delta: bool) {
-        let (tenant, dropped) = self.change(slot, |branch| {
-            branch.handles.retain(|known| known != handle);
-            branch.handles.push(handle.clone());
-            let excess = branch.handles.len() > HANDLES_PER_BRANCH;
-            (branch.tenant, excess.then(|| branch.handles.remove(0)))
-        });
-        if let Some(dropped) = dropped {
-            self.drop_handle(&(tenant, dropped), slot.id);
-        }
-        let key = (tenant, handle.clone());
-        let record = HandleRecord {
-            branch: slot.id,
-            delta,
-        };
-        self.lead(&key, record, slot);
-        if !self.branches.contains_key(&slot.id) {
-            self.drop_handle(&key, slot.id);
-        }
-    }
-
-    /// Makes a handle lead to this branch unless it leads to one already.
-    pub fn claim_handle(&self, handle: &Handle, slot: &Slot, delta: bool) -> bool {
-        let key = (slot.look(|branch| branch.tenant), handle.clone());
-        let record = HandleRecord {
-            branch: slot.id,
-            delta,
-        };
-        if let Some(known) = self.handle(&key)
-            && !self.branches.contains_key(&known.branch)
-        {
-            self.drop_handle(&key, known.branch);
-        }
-        let claimed = *self.handles.entry(key.clone()).or_insert(record) == record;
-        if claimed {
-            self.change(slot, |branch| branch.handles.push(handle.clone()));
-        }
-        claimed
-    }
-
-    /// Makes a handle lead to a branch. The backend learns of it no sooner than of the branch: a
-    /// conversation whose new thread never came about is still found where it was.
-    fn lead(&self, key: &HandleKey, record: HandleRecord, slot: &Slot) {
-        let _links = self.links();
-        self.handles.insert(key.clone(), record);
-        if slot.is_written() {
-            self.backend.queue(vec![put_handle(key, record)]);
-        }
-    }
-
-    fn links(&self) -> MutexGuard<'_, ()> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A request on this handle carried an assistant message: from now on each is a whole history.
-    pub fn end_delta(&self, key: &HandleKey) {
-        if !self.handle(key).is_some_and(|record| record.delta) {
-            return;
-        }
-        let _links = self.links();
-        let Some(record) = self.handles.get_mut(key).map(|mut record| {
-            record.delta = false;
-            *record
-        }) else {
-            return;
-        };
-        if self
-            .kept(record.branch)
-            .is_some_and(|slot| slot.is_written())
-        {
-            self.backend.queue(vec![put_handle(key, record)]);
-        }
-    }
-
-    /// Forgets a handle, if it leads to this branch.
-    fn drop_handle(&self, key: &HandleKey, id: BranchId) {
-        let _links = self.links();
-        if self
-            .handles
-            .remove_if(key, |_, record| record.branch == id)
-            .is_some()
-        {
-            let key = record::handle_key(key);
-            self.backend.queue(vec![take(Table::Handles, key)]);
-        }
-    }
-
     fn kept(&self, id: BranchId) -> Option<Arc<Slot>> {
         self.branches.get(&id).map(|slot| slot.clone())
     }
@@ -448,38 +369,18 @@ impl Store {
 
     /// Notes that a branch is used, and makes room for it.
     fn touch(&self, slot: &Slot) {
-        let now = self.now();
-        slot.lock().used = now;
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        order.push_back((now, slot.id));
-        let mut expired = Vec::new();
-        let mut busy = Vec::new();
-        while let Some((used, id)) = order.pop_front() {
-            match self.kept(id) {
-                None => {}
-                Some(slot) if slot.used() != used => {}
-                Some(slot) => {
-                    let remaining = self.branches.len() - expired.len();
-                    let old = now.since(used) > self.bounds.max_age;
-                    if !old && remaining <= self.bounds.max {
-                        order.push_front((used, id));
-                        break;
-                    }
-                    // A lease that cannot be had means a run under way: it is kept.
-                    if let Ok(lease) = slot.lease.clone().try_lock_owned() {
-                        expired.push((id, lease));
-                    } else {
-                        busy.push((used, id));
-                        if busy.len() == BUSY_PASSED_OVER {
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        for entry in busy.into_iter().rev() {
-            order.push_front(entry);
-        }
+        let now = self.now();
+        let number = self.next_use.fetch_add(1, Ordering::Relaxed);
+        let mut record = slot.lock();
+        (record.used, record.last) = (now, number);
+        drop(record);
+        order.push_back(Use {
+            number,
+            at: now,
+            branch: slot.id,
+        });
+        let expired = self.expired(&mut order, now);
         self.compact(&mut order);
         drop(order);
         // Nobody can claim a branch between the decision to forget it and its end.
@@ -488,12 +389,48 @@ impl Store {
         }
     }
 
+    /// Takes out of the order what is too old, or too much, with the leases of those branches.
+    fn expired(&self, order: &mut VecDeque<Use>, now: Moment) -> Vec<(BranchId, Lease)> {
+        let mut expired = Vec::new();
+        let mut busy = Vec::new();
+        while let Some(oldest) = order.pop_front() {
+            let Some(slot) = self.kept(oldest.branch) else {
+                continue;
+            };
+            if slot.last_use() != oldest.number {
+                continue;
+            }
+            let remaining = self.branches.len() - expired.len();
+            let old = now.since(oldest.at) > self.bounds.max_age;
+            if !old && remaining <= self.bounds.max {
+                order.push_front(oldest);
+                break;
+            }
+            // A lease that cannot be had means a run under way: it is kept.
+            if let Ok(lease) = slot.lease.clone().try_lock_owned() {
+                expired.push((oldest.branch, lease));
+            } else {
+                busy.push(oldest);
+                if busy.len() == BUSY_PASSED_OVER {
+                    break;
+                }
+            }
+        }
+        for used in busy.into_iter().rev() {
+            order.push_front(used);
+        }
+        expired
+    }
+
     /// Drops entries of branches that were used since, once they outnumber the others.
-    fn compact(&self, order: &mut VecDeque<(Moment, BranchId)>) {
+    fn compact(&self, order: &mut VecDeque<Use>) {
         if order.len() <= 2 * self.branches.len() + 1024 {
             return;
         }
-        order.retain(|(used, id)| self.kept(*id).is_some_and(|slot| slot.used() == *used));
+        order.retain(|used| {
+            let slot = self.kept(used.branch);
+            slot.is_some_and(|slot| slot.last_use() == used.number)
+        });
     }
 }
 
@@ -504,11 +441,6 @@ fn put(table: Table, key: Vec<u8>, value: Vec<u8>) -> Write {
 
 fn put_turn(id: TurnId, turn: &Turn) -> Write {
     put(Table::Turns, record::numbered(id.0), record::turn(turn))
-}
-
-fn put_handle(key: &HandleKey, record: HandleRecord) -> Write {
-    let value = record::handle_value(record);
-    put(Table::Handles, record::handle_key(key), value)
 }
 
 fn take(table: Table, key: Vec<u8>) -> Write {

@@ -1,0 +1,121 @@
+//! The names of conversations, and where they lead.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use super::{Slot, Store, put, take};
+use crate::ids::Handle;
+use crate::store::backend::{Table, Write};
+use crate::store::record;
+use crate::store::{BranchId, HandleKey, HandleRecord, State};
+
+/// How many names may lead to one branch; the oldest make room.
+const HANDLES_PER_BRANCH: usize = 16;
+
+impl Store {
+    pub fn handle(&self, key: &HandleKey) -> Option<HandleRecord> {
+        self.handles.get(key).map(|record| *record)
+    }
+
+    /// Makes a handle lead to this branch, unless the branch is forgotten.
+    pub fn set_handle(&self, handle: &Handle, slot: &Slot, delta: bool) {
+        let (tenant, dropped) = self.change(slot, |branch| {
+            branch.handles.retain(|known| known != handle);
+            branch.handles.push(handle.clone());
+            let excess = branch.handles.len() > HANDLES_PER_BRANCH;
+            (branch.tenant, excess.then(|| branch.handles.remove(0)))
+        });
+        if let Some(dropped) = dropped {
+            self.drop_handle(&(tenant, dropped), slot.id);
+        }
+        let key = (tenant, handle.clone());
+        let record = HandleRecord {
+            branch: slot.id,
+            delta,
+        };
+        self.lead(&key, record, slot);
+        if !self.branches.contains_key(&slot.id) {
+            self.drop_handle(&key, slot.id);
+        }
+    }
+
+    /// Makes a handle lead to this branch unless it leads to one already.
+    pub fn claim_handle(&self, handle: &Handle, slot: &Slot, delta: bool) -> bool {
+        let key = (slot.look(|branch| branch.tenant), handle.clone());
+        let record = HandleRecord {
+            branch: slot.id,
+            delta,
+        };
+        if let Some(known) = self.handle(&key)
+            && !self.branches.contains_key(&known.branch)
+        {
+            self.drop_handle(&key, known.branch);
+        }
+        let claimed = *self.handles.entry(key.clone()).or_insert(record) == record;
+        if claimed {
+            self.change(slot, |branch| branch.handles.push(handle.clone()));
+        }
+        claimed
+    }
+
+    /// Makes a handle lead to a branch. The backend learns of it no sooner than of the branch: a
+    /// conversation whose new thread never came about is still found where it was.
+    fn lead(&self, key: &HandleKey, record: HandleRecord, slot: &Slot) {
+        let _links = self.links();
+        self.handles.insert(key.clone(), record);
+        if slot.is_written() {
+            self.backend.queue(vec![put_handle(key, record)]);
+        }
+    }
+
+    pub fn links(&self) -> MutexGuard<'_, ()> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request on this handle carried an assistant message: from now on each is a whole history.
+    pub fn end_delta(&self, key: &HandleKey) {
+        if !self.handle(key).is_some_and(|record| record.delta) {
+            return;
+        }
+        let _links = self.links();
+        let Some(record) = self.handles.get_mut(key).map(|mut record| {
+            record.delta = false;
+            *record
+        }) else {
+            return;
+        };
+        if self
+            .kept(record.branch)
+            .is_some_and(|slot| slot.is_written())
+        {
+            self.backend.queue(vec![put_handle(key, record)]);
+        }
+    }
+
+    /// Forgets a handle, if it leads to this branch.
+    pub fn drop_handle(&self, key: &HandleKey, id: BranchId) {
+        let _links = self.links();
+        if self
+            .handles
+            .remove_if(key, |_, record| record.branch == id)
+            .is_some()
+        {
+            let key = record::handle_key(key);
+            self.backend.queue(vec![take(Table::Handles, key)]);
+        }
+    }
+
+    /// Forgets the branch that a handle leads to, if its thread may not be posted to any more.
+    pub fn forget_closed(&self, key: &HandleKey) {
+        let slot = self.handle(key).and_then(|leads| self.kept(leads.branch));
+        if let Some(slot) = slot
+            && slot.look(|branch| branch.state == State::Closed)
+        {
+            self.forget(slot.id);
+        }
+    }
+}
+
+pub fn put_handle(key: &HandleKey, record: HandleRecord) -> Write {
+    let value = record::handle_value(record);
+    put(Table::Handles, record::handle_key(key), value)
+}
