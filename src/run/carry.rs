@@ -214,6 +214,7 @@ impl Carry {
             thread: &accepted.posted.thread,
             text,
             limit: self.limit,
+            run: &self.run,
         };
         let mut shown = Shown::new(&self.turn);
         let ended = poll
@@ -337,7 +338,7 @@ impl Carry {
         seen: &crate::store::Seen,
     ) -> Result<Option<String>, Error> {
         for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller.key, thread).await {
+            match self.shared.calls.read(&self.turn.caller, thread).await {
                 Ok(shown) => {
                     let messages: Vec<Message> =
                         in_order(seen, &shown).into_iter().map(quoted).collect();

@@ -128,6 +128,11 @@ impl Run {
         });
     }
 
+    /// Whether anybody waits for the answer.
+    pub fn is_heard(&self) -> bool {
+        self.callers().live > 0
+    }
+
     /// Has ended, and nobody is being told.
     fn is_idle(&self) -> bool {
         let callers = self.callers();

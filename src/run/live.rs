@@ -12,13 +12,14 @@ use super::calls::Calls;
 use super::carry::Carry;
 use super::ledger::{Leaving, Ledger, Progress, RequestKey, Run};
 use super::pace::Pace;
+use super::share::{Full, Share, Shares};
 use super::{Answer, Error, Finish, Place, RunEvent};
 use crate::config::{self, Config};
 use crate::conversation::resolve::{Continuation, Hashes, Resolver, Unresolved};
 use crate::conversation::salt::Salt;
 use crate::conversation::transcript::{self, Lead};
 use crate::conversation::{Decision, Plan, Turn};
-use crate::metrics::{self, Metrics, Outcome};
+use crate::metrics::{self, Metrics, Outcome, Shed};
 use crate::store::Store;
 use crate::upstream::Upstream;
 
@@ -39,6 +40,7 @@ pub struct Shared {
     /// Bytes of earlier conversation that begin a thread.
     pub transcript: usize,
     ledger: Ledger,
+    active: Shares,
     tasks: TaskTracker,
     stopped: CancellationToken,
 }
@@ -80,7 +82,7 @@ impl Runner {
         let store = Arc::new(Store::new(conversations.max, conversations.max_age));
         let queue = config.run.queue;
         Self(Arc::new(Shared {
-            calls: Calls::new(upstream, metrics.clone(), salt.clone()),
+            calls: Calls::new(config, upstream, metrics.clone(), salt.clone()),
             resolver: Resolver::new(salt.clone(), store.clone(), conversations.side_calls, queue),
             salt,
             store,
@@ -89,6 +91,7 @@ impl Runner {
             settings: config.run.clone(),
             transcript: usize::try_from(conversations.transcript).unwrap_or(usize::MAX),
             ledger: Ledger::new(config.run.keep_answers, config.run.max_answers),
+            active: Shares::new(config.run.max_active, config.run.max_active_per_key),
             tasks: TaskTracker::new(),
             stopped: CancellationToken::new(),
         }))
@@ -109,6 +112,7 @@ impl Runner {
             return Ok(self.subscribe(run, turn.deadline, true));
         }
         let hashes = Hashes::of(&shared.salt, &turn);
+        let share = shared.share(&turn, &hashes).map_err(unresolved)?;
         let resolved = shared
             .resolver
             .resolve(&turn, &hashes)
@@ -140,8 +144,11 @@ impl Runner {
                     limit: Instant::now() + shared.settings.limit,
                 };
                 let stopped = shared.stopped.clone();
-                let carried =
-                    async move { stopped.run_until_cancelled(carry.out(continuation)).await };
+                let active = (share, shared.metrics.active());
+                let carried = async move {
+                    let _active = active;
+                    stopped.run_until_cancelled(carry.out(continuation)).await
+                };
                 shared.tasks.spawn(Box::pin(carried));
             }
         }
@@ -215,6 +222,26 @@ impl Runner {
 impl Shared {
     pub fn is_stopped(&self) -> bool {
         self.stopped.is_cancelled()
+    }
+
+    /// A place among the runs; a side call that is answered here needs none.
+    fn share(&self, turn: &Turn, hashes: &Hashes) -> Result<Option<Share>, Error> {
+        let messages = turn.history.iter().chain(&turn.prompt);
+        let bytes: usize = messages.map(|message| message.text.len()).sum();
+        let full = match self.active.take(turn.caller.tenant, bytes as u64) {
+            Ok(share) => return Ok(Some(share)),
+            Err(full) => full,
+        };
+        match self.resolver.preview(turn, hashes) {
+            Ok((Decision::Local, ..)) => Ok(None),
+            _ => {
+                self.metrics.shed(match full {
+                    Full::Tenant => Shed::Key,
+                    Full::All => Shed::All,
+                });
+                Err(full.into())
+            }
+        }
     }
 
     /// What makes a request the same request.
@@ -383,10 +410,12 @@ pub fn outcome(ended: &Result<Arc<Answer>, Error>) -> Outcome {
             Error::Cancelled(_) => Outcome::Cancelled,
             Error::Expired | Error::Timeout => Outcome::Expired,
             Error::OutcomeUnknown => Outcome::Unknown,
-            Error::Unreachable | Error::ShuttingDown => Outcome::Unreachable,
+            Error::Unreachable | Error::Failing(_) | Error::ShuttingDown => Outcome::Unreachable,
             Error::NoConversation(_)
             | Error::KeyReused
             | Error::TooManyWaiting
+            | Error::TooManyRuns
+            | Error::Overloaded
             | Error::Refused(_)
             | Error::KeyRefused(_)
             | Error::RateLimited(_) => Outcome::Refused,
