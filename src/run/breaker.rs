@@ -165,8 +165,13 @@ impl Breaker {
         };
         let whole_opens = state.whole.fail(of_whole, now);
         let is_room = state.keys.len() < KEYS || state.keys.contains_key(key);
-        let own_opens =
-            is_room && state.keys.entry(*key).or_default().circuit.fail(of_key, now);
+        let own_opens = is_room
+            && state
+                .keys
+                .entry(*key)
+                .or_default()
+                .circuit
+                .fail(of_key, now);
         drop(state);
         if whole_opens {
             self.metrics.upstream_failing(true);

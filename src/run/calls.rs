@@ -280,9 +280,8 @@ impl Calls {
         }
         if turn.is_some() {
             let now = Instant::now();
-            self.pauses.remove_if(key, |_, pause| {
-                pause.until + APART * pause.waiting <= now
-            });
+            self.pauses
+                .remove_if(key, |_, pause| pause.until + APART * pause.waiting <= now);
         }
     }
 

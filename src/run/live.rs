@@ -196,6 +196,11 @@ impl Runner {
         })
     }
 
+    /// Whether the upstream fails for everyone, or for some key.
+    pub fn is_upstream_failing(&self) -> (bool, bool) {
+        self.0.calls.is_failing()
+    }
+
     /// Stops every run where it is, and waits for their tasks. The upstream ends them by itself.
     pub async fn shut_down(&self) {
         self.0.stopped.cancel();

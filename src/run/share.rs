@@ -150,7 +150,11 @@ mod tests {
         let shares = Shares::new(1000, 1000);
         let (mut hog, _) = all(&shares, 1);
         let (mut other, _) = all(&shares, 2);
-        assert_eq!(other.len(), 160, "at once, while the first holds all it got");
+        assert_eq!(
+            other.len(),
+            160,
+            "at once, while the first holds all it got"
+        );
 
         // The first's places come free one by one, and both ask at each.
         for _ in 0..1000 {
@@ -160,7 +164,10 @@ mod tests {
         }
 
         let held = (hog.len(), other.len());
-        assert!(held.0.abs_diff(held.1) < 5 && held.1 >= 440, "{held:?} of a fair 444 each");
+        assert!(
+            held.0.abs_diff(held.1) < 5 && held.1 >= 440,
+            "{held:?} of a fair 444 each"
+        );
     }
 
     #[test]

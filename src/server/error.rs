@@ -267,9 +267,7 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
         Refusal::TooManyWaiting(wait) => {
             verdict(429, RATE, "too_many_waiting").retry(Retry::After(*wait))
         }
-        Refusal::Overloaded(wait) => {
-            verdict(503, SERVER, "overloaded").retry(Retry::After(*wait))
-        }
+        Refusal::Overloaded(wait) => verdict(503, SERVER, "overloaded").retry(Retry::After(*wait)),
         Refusal::Panic => verdict(500, SERVER, "internal_error").retry(Retry::Never),
     }
 }

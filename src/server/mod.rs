@@ -98,10 +98,7 @@ fn layered(routes: Router, guard: Guard, metrics: Arc<Metrics>) -> Router {
 fn api(app: &App) -> Router<App> {
     let admit = || from_fn_with_state(app.clone(), admission::admit);
     Router::new()
-        .route(
-            "/chat/completions",
-            post(chat::create).route_layer(admit()),
-        )
+        .route("/chat/completions", post(chat::create).route_layer(admit()))
         .route("/models", get(models::list))
         .route("/models/{*id}", get(models::find))
         .route("/capabilities", get(models::capabilities))

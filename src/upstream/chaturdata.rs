@@ -181,7 +181,9 @@ impl ChatUrData {
     async fn permit(&self) -> Result<SemaphorePermit<'_>, Failure> {
         match timeout(self.read_timeout, self.large.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Failure::Broken("too many of its answers are large".to_owned())),
+            _ => Err(Failure::Broken(
+                "too many of its answers are large".to_owned(),
+            )),
         }
     }
 }

@@ -161,7 +161,9 @@ impl Reply {
 async fn connect(address: SocketAddr) -> io::Result<Connection> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let (connection, driver) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (connection, driver) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     tokio::spawn(driver);
     Ok(connection)
 }

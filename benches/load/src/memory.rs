@@ -54,7 +54,11 @@ pub async fn run(binary: &Path, verdict: &mut Verdict) -> io::Result<()> {
     for _ in 0..IDLE {
         sockets.push(TcpStream::connect(proxy.pool.address).await?);
     }
-    for (kind, count) in [("wait", IN_FLIGHT), ("long", NOT_READING), ("endless", ENDLESS)] {
+    for (kind, count) in [
+        ("wait", IN_FLIGHT),
+        ("long", NOT_READING),
+        ("endless", ENDLESS),
+    ] {
         for number in 0..count {
             sockets.push(asking(&proxy.pool, kind, number).await?);
         }
@@ -63,7 +67,10 @@ pub async fn run(binary: &Path, verdict: &mut Verdict) -> io::Result<()> {
 
     let held = proxy.held()?;
     let waiting = proxy.counts("waiting_callers").await?;
-    println!("{waiting} callers wait, {} descriptors are open", held.descriptors);
+    println!(
+        "{waiting} callers wait, {} descriptors are open",
+        held.descriptors
+    );
     println!("memory {:.0} MB at most", megabytes(held.peak));
     verdict.claim(proxy.is_alive(), "the proxy lives within 128 MB");
     let least = (IN_FLIGHT + ENDLESS) as f64;

@@ -71,8 +71,15 @@ async fn stages(proxy: &mut Proxy, is_full: bool, verdict: &mut Verdict) -> io::
     let goodput = over.goodput(long);
     println!("peak {peak:.0}/s, at {TIMES} times that {goodput:.0}/s");
     let offered = over.calls.get() as f64 / long.as_secs_f64();
-    println!("attempts {offered:.0}/s, of which shed {}", over.shed.borrow().count());
-    println!("memory {:.0} MB at most, descriptors {}", megabytes(held.peak), held.descriptors);
+    println!(
+        "attempts {offered:.0}/s, of which shed {}",
+        over.shed.borrow().count()
+    );
+    println!(
+        "memory {:.0} MB at most, descriptors {}",
+        megabytes(held.peak),
+        held.descriptors
+    );
     let usual = unloaded.admitted.borrow().percentile(99);
     let p99 = over.admitted.borrow().percentile(99);
     let shed = over.shed.borrow().percentile(99);
@@ -85,7 +92,10 @@ async fn stages(proxy: &mut Proxy, is_full: bool, verdict: &mut Verdict) -> io::
     verdict.within("recovery", recovered, Duration::from_secs(5));
     let other = over.other.borrow();
     let odd: Vec<_> = other.iter().take(3).collect();
-    verdict.claim(other.is_empty(), &format!("nothing but answers and refusals: {odd:?}"));
+    verdict.claim(
+        other.is_empty(),
+        &format!("nothing but answers and refusals: {odd:?}"),
+    );
     Ok(())
 }
 

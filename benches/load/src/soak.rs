@@ -90,17 +90,29 @@ async fn soak(proxy: &mut Proxy, is_full: bool, verdict: &mut Verdict) -> io::Re
     println!("{} turns: {:?}", turns.get(), statuses.borrow());
     let warm = samples.split_off(samples.len() / 3);
     let slope = slope(&warm) * 100_000.0;
-    println!("memory grows by {:.2} MB per 100,000 turns", slope / 1_000_000.0);
+    println!(
+        "memory grows by {:.2} MB per 100,000 turns",
+        slope / 1_000_000.0
+    );
     println!("at rest before {idle:?} and after {after:?}");
     let peak = megabytes(proxy.held()?.peak);
     println!("memory {peak:.0} MB at most");
     verdict.claim(proxy.is_alive(), "the proxy lives");
-    verdict.claim(slope < LEAK || !is_full && slope < 3.0 * LEAK, "memory is level");
+    verdict.claim(
+        slope < LEAK || !is_full && slope < 3.0 * LEAK,
+        "memory is level",
+    );
     verdict.claim(after.tasks <= idle.tasks, "no task is left");
-    verdict.claim(after.descriptors <= idle.descriptors + 2, "no descriptor is left");
+    verdict.claim(
+        after.descriptors <= idle.descriptors + 2,
+        "no descriptor is left",
+    );
     verdict.claim(after.runs == 0.0, "no run, and so no lease, is left");
     verdict.claim(after.waiting == 0.0, "no caller is left");
-    let errors = statuses.borrow().keys().any(|status| ![0, 200, 429, 502, 503].contains(status));
+    let errors = statuses
+        .borrow()
+        .keys()
+        .any(|status| ![0, 200, 429, 502, 503].contains(status));
     verdict.claim(!errors, "nothing but what the script asks for is answered");
     Ok(())
 }
