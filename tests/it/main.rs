@@ -24,6 +24,7 @@ mod keys;
 mod leaks;
 mod mishaps;
 mod oddities;
+mod overload;
 mod parameters;
 mod polling;
 mod posting;
