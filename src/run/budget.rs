@@ -14,6 +14,9 @@ use crate::ids::Tenant;
 /// Keys that are kept when nobody waits, before those are dropped that owe nothing.
 const KEYS: usize = 1024;
 
+/// Tenants of one key that are remembered when none of their reads waits.
+const TENANTS: usize = 256;
+
 /// The budget of every upstream key.
 #[derive(Debug)]
 pub struct Budget {
@@ -30,7 +33,7 @@ struct Line(Mutex<Waiting>);
 struct Waiting {
     /// No read before this.
     next: Option<Instant>,
-    /// In the order of their turns, each with those of its reads that wait.
+    /// The one that was served longest ago comes first, each with those of its reads that wait.
     tenants: VecDeque<(Tenant, VecDeque<Arc<Notify>>)>,
 }
 
@@ -79,12 +82,15 @@ impl<'a> Ticket<'a> {
     fn draw(line: &'a Line, tenant: Tenant) -> Self {
         let called = Arc::new(Notify::new());
         let mut waiting = line.waiting();
+        if waiting.tenants.len() >= TENANTS {
+            waiting.tenants.retain(|(_, reads)| !reads.is_empty());
+        }
         let own = waiting.tenants.iter_mut().find(|(of, _)| *of == tenant);
         match own {
             Some((_, reads)) => reads.push_back(Arc::clone(&called)),
             None => {
                 let reads = VecDeque::from([Arc::clone(&called)]);
-                waiting.tenants.push_back((tenant, reads));
+                waiting.tenants.push_front((tenant, reads));
             }
         }
         drop(waiting);
@@ -114,13 +120,13 @@ impl Line {
 
     fn is_idle(&self, now: Instant) -> bool {
         let waiting = self.waiting();
-        waiting.tenants.is_empty() && waiting.next.is_none_or(|next| next <= now)
+        waiting.first().is_none() && waiting.next.is_none_or(|next| next <= now)
     }
 }
 
 impl Waiting {
     fn first(&self) -> Option<&Arc<Notify>> {
-        self.tenants.front().and_then(|(_, reads)| reads.front())
+        self.tenants.iter().find_map(|(_, reads)| reads.front())
     }
 
     /// When this read may go, where it is the first.
@@ -129,7 +135,7 @@ impl Waiting {
         is_first.then(|| self.next.unwrap_or_else(Instant::now))
     }
 
-    /// A tenant whose read went waits behind the others for its next.
+    /// A tenant whose read went comes after all others.
     fn remove(&mut self, tenant: &Tenant, called: &Arc<Notify>, went: bool) {
         let Some(at) = self.tenants.iter().position(|(of, _)| of == tenant) else {
             return;
@@ -138,11 +144,7 @@ impl Waiting {
             return;
         };
         reads.retain(|other| !Arc::ptr_eq(other, called));
-        let is_done = reads.is_empty();
-        if (went || is_done)
-            && let Some(served) = self.tenants.remove(at)
-            && !is_done
-        {
+        if went && let Some(served) = self.tenants.remove(at) {
             self.tenants.push_back(served);
         }
     }
