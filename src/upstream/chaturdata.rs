@@ -26,10 +26,10 @@ const POSTS_IDLE: Duration = Duration::from_secs(1);
 const POLLS_IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept for polls.
 const POLLS_KEPT: usize = 8;
-/// Answers of more bytes than this are read a few at a time, so that memory is bounded whatever all
-/// the connections bring.
+/// Answers of more bytes than this are read and parsed one after the other, so that memory is bounded
+/// whatever all the connections bring.
 const LARGE: usize = 128 * 1024;
-const LARGE_AT_ONCE: usize = 2;
+const LARGE_AT_ONCE: usize = 1;
 /// Longest text of an error, in characters.
 const ERROR_TEXT: usize = 300;
 
@@ -154,6 +154,8 @@ impl ChatUrData {
             }
             if body.len() + chunk.len() > LARGE && held.is_none() {
                 *held = Some(self.permit().await?);
+                // At once, since growing by and by holds the old and the new at times.
+                body.reserve(self.max_body - body.len());
             }
             body.extend_from_slice(&chunk);
         }

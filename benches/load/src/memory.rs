@@ -51,9 +51,12 @@ pub async fn run(binary: &Path, verdict: &mut Verdict) -> io::Result<()> {
     })
     .await?;
     let mut sockets = Vec::new();
+    tell(&proxy, "at the start");
     for _ in 0..IDLE {
         sockets.push(TcpStream::connect(proxy.pool.address).await?);
     }
+    sleep(Duration::from_secs(1)).await;
+    tell(&proxy, "idle");
     for (kind, count) in [
         ("wait", IN_FLIGHT),
         ("long", NOT_READING),
@@ -62,8 +65,9 @@ pub async fn run(binary: &Path, verdict: &mut Verdict) -> io::Result<()> {
         for number in 0..count {
             sockets.push(asking(&proxy.pool, kind, number).await?);
         }
+        sleep(Duration::from_secs(6)).await;
+        tell(&proxy, kind);
     }
-    sleep(Duration::from_secs(20)).await;
 
     let held = proxy.held()?;
     let waiting = proxy.counts("waiting_callers").await?;
@@ -83,6 +87,11 @@ pub async fn run(binary: &Path, verdict: &mut Verdict) -> io::Result<()> {
     drop((sockets, answered));
     drop(proxy);
     Ok(())
+}
+
+fn tell(proxy: &Proxy, what: &str) {
+    let held = proxy.held().unwrap_or_default();
+    println!("{what}: {:.0} MB", megabytes(held.resident));
 }
 
 /// A stream that is asked for, and not read. Eight keys ask.

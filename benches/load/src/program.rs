@@ -37,6 +37,8 @@ pub struct Held {
     pub resident: u64,
     pub peak: u64,
     pub descriptors: usize,
+    /// Of processor time, since the start.
+    pub seconds: f64,
 }
 
 impl Proxy {
@@ -96,6 +98,7 @@ impl Proxy {
             resident: kilobytes("VmRSS:").unwrap_or(0) * 1024,
             peak: kilobytes("VmHWM:").unwrap_or(0) * 1024,
             descriptors: fs::read_dir(format!("/proc/{id}/fd"))?.count(),
+            seconds: processor_time(id)?,
         })
     }
 
@@ -114,6 +117,15 @@ impl Proxy {
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
+}
+
+/// In user and system mode; the kernel counts hundredths.
+fn processor_time(id: u32) -> io::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: f64 = ticks.filter_map(|field| field.parse::<f64>().ok()).sum();
+    Ok(ticks / 100.0)
 }
 
 async fn listening(address: SocketAddr) -> io::Result<()> {
