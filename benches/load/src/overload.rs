@@ -64,6 +64,7 @@ async fn stages(proxy: &mut Proxy, is_full: bool, verdict: &mut Verdict) -> io::
     let unloaded = flood(&pool, 20.0, stretch).await;
     let peak = filled(&pool, stretch).await;
     let long = Duration::from_secs(if is_full { 180 } else { 20 });
+    let before = proxy.held()?.seconds;
     let over = flood(&pool, peak * TIMES, long).await;
     let held = proxy.held()?;
     let recovered = recovery(&pool, peak / 2.0).await;
@@ -75,6 +76,8 @@ async fn stages(proxy: &mut Proxy, is_full: bool, verdict: &mut Verdict) -> io::
         "attempts {offered:.0}/s, of which shed {}",
         over.shed.borrow().count()
     );
+    let cores = (held.seconds - before) / long.as_secs_f64();
+    println!("the proxy kept {cores:.2} cores busy");
     println!(
         "memory {:.0} MB at most, descriptors {}",
         megabytes(held.peak),
