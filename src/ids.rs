@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// A keyed hash of the upstream key, or of a caller key's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tenant(pub [u8; 32]);
 
 /// A caller's name for a conversation; 1 to 256 bytes without control characters.
@@ -25,8 +27,22 @@ impl fmt::Display for Handle {
 }
 
 /// The hash of a visible transcript, of one tenant, under one model and its user ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fingerprint(pub [u8; 32]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 16]);
 
 /// A message's own hash.
 pub type Digest = [u8; 32];
+
+/// The first eight bytes of a hash, where a collision costs no more than a look at the thread.
+pub type Short = [u8; 8];
+
+/// The keyed hash of a text as it was posted, apart from its white space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark(pub [u8; 16]);
+
+/// The beginning of a longer hash.
+pub fn cut<const N: usize>(hash: &[u8; 32]) -> [u8; N] {
+    *hash
+        .first_chunk()
+        .expect("what is cut is shorter than the whole")
+}

@@ -22,6 +22,7 @@ pub mod store;
 
 pub mod upstream;
 
+mod clock;
 pub mod ids;
 pub mod metrics;
 pub mod secret;

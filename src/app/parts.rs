@@ -8,9 +8,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
+use crate::conversation::resolve::Secrets;
 use crate::conversation::salt::Salt;
 use crate::metrics::Metrics;
-use crate::run::live::Runner;
+use crate::run::live::{Foundation, Runner};
 use crate::server::{Access, Limits, Parts, SandboxService, Stop, router, serve};
 use crate::upstream::Upstream;
 use crate::upstream::chaturdata::ChatUrData;
@@ -37,8 +38,13 @@ pub async fn proxy(
     stop: CancellationToken,
 ) -> Result<()> {
     let salt = Salt::random().context("the system gives no random bytes")?;
+    let secrets = Secrets {
+        salt: salt.clone(),
+        ids: Salt::random().context("the system gives no random bytes")?,
+    };
     let metrics = Arc::new(Metrics::new());
-    let runner = Runner::new(&config, upstream, salt.clone(), metrics.clone());
+    let foundation = Foundation::in_memory(upstream, secrets, metrics.clone());
+    let runner = Runner::new(&config, foundation);
     let stop = Stop::on(stop);
     let limits = Limits::new(&config.server, metrics.connections());
     let service = router(Parts {

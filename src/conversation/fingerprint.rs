@@ -2,19 +2,23 @@
 
 use super::salt::Salt;
 use super::{Message, Names, Role, canonical};
-use crate::ids::{Digest, Fingerprint, Tenant};
+use crate::ids::{Digest, Fingerprint, Tenant, cut};
 
 impl Fingerprint {
     /// Of a transcript without messages.
     pub fn seed(salt: &Salt, tenant: &Tenant, model: &str, names: &Names) -> Self {
         let fields = [tenant.0.as_slice(), model.as_bytes()];
         let users = names.users.iter().map(String::as_bytes);
-        Self(salt.hash("transcript", fields.into_iter().chain(users)))
+        Self(cut(
+            &salt.hash("transcript", fields.into_iter().chain(users))
+        ))
     }
 
     /// Of the transcript with one message more.
     pub fn then(self, salt: &Salt, message: &Digest) -> Self {
-        Self(salt.hash("message after", [self.0.as_slice(), message]))
+        Self(cut(
+            &salt.hash("message after", [self.0.as_slice(), message])
+        ))
     }
 }
 
@@ -98,7 +102,7 @@ mod tests {
     #[test]
     fn the_border_between_two_messages_counts() {
         let salt = Salt::random().unwrap();
-        let seed = Fingerprint([0; 32]);
+        let seed = Fingerprint([0; 16]);
         let roll = |texts: &[&str]| {
             texts.iter().fold(seed, |roll, text| {
                 roll.then(&salt, &digest(&salt, &message(Role::User, text)))

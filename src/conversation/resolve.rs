@@ -1,19 +1,17 @@
 //! Finds the thread that a turn continues, and claims it.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
 
 use super::fingerprint::{digest, instructions};
+use super::queue::{Held, Waiting};
 use super::salt::Salt;
 use super::side::{self, SideCall};
 use super::{Decision, Turn};
 use crate::config::SideCalls;
 use crate::ids::{Digest, Fingerprint, Handle};
-use crate::store::{Branch, Lease, Slot, State, Store};
+use crate::store::{Branch, Slot, State, Store};
 
 /// How often a request tries again that another one was faster than.
 const CLAIMS: usize = 4;
@@ -22,11 +20,22 @@ const CLAIMS: usize = 4;
 #[derive(Debug)]
 pub struct Resolver {
     salt: Salt,
+    /// What ids are made of. Another one in each process: a state that is restored from a copy must
+    /// not make the ids that were made after the copy.
+    ids: Salt,
     store: Arc<Store>,
     side_calls: SideCalls,
     /// Requests that may wait for one conversation.
     queue: usize,
     minted: AtomicU64,
+}
+
+/// The secrets of a process.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// Outlives the process with the hashes that are keyed with it.
+    pub salt: Salt,
+    pub ids: Salt,
 }
 
 /// A turn's messages as hashes.
@@ -60,19 +69,6 @@ pub enum Continuation {
     Local(String),
 }
 
-/// A branch whose lease is held.
-#[derive(Debug)]
-pub struct Held {
-    pub slot: Arc<Slot>,
-    pub lease: Lease,
-}
-
-/// A place in the queue for a branch. Dropped, the place is given up.
-pub struct Waiting {
-    pub slot: Arc<Slot>,
-    lease: Pin<Box<dyn Future<Output = Lease> + Send>>,
-}
-
 /// Why a turn belongs nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unresolved {
@@ -95,48 +91,6 @@ enum Choice {
 struct Start {
     decision: Decision,
     handle: Option<Handle>,
-}
-
-impl std::fmt::Debug for Waiting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting")
-            .field("slot", &self.slot.id)
-            .finish()
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.slot.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Waiting {
-    /// Takes the last place in the queue for a branch, in the order of calls.
-    fn new(slot: Arc<Slot>, depth: usize) -> Option<Self> {
-        let taken = slot.waiting.fetch_add(1, Ordering::Relaxed);
-        let mut waiting = Self {
-            lease: Box::pin(slot.lease.clone().lock_owned()),
-            slot,
-        };
-        // The first poll joins the lock's queue; a lease that is had at once is kept for `held`.
-        let mut context = Context::from_waker(Waker::noop());
-        match waiting.lease.as_mut().poll(&mut context) {
-            Poll::Ready(lease) => waiting.lease = Box::pin(std::future::ready(lease)),
-            Poll::Pending if taken >= depth => return None,
-            Poll::Pending => {}
-        }
-        Some(waiting)
-    }
-
-    /// Waits until the requests before this one are through.
-    pub async fn held(mut self) -> Held {
-        let lease = self.lease.as_mut().await;
-        Held {
-            slot: self.slot.clone(),
-            lease,
-        }
-    }
 }
 
 impl Hashes {
@@ -163,9 +117,10 @@ impl Hashes {
 }
 
 impl Resolver {
-    pub fn new(salt: Salt, store: Arc<Store>, side_calls: SideCalls, queue: usize) -> Self {
+    pub fn new(secrets: Secrets, store: Arc<Store>, side_calls: SideCalls, queue: usize) -> Self {
         Self {
-            salt,
+            salt: secrets.salt,
+            ids: secrets.ids,
             store,
             side_calls,
             queue,
@@ -255,7 +210,7 @@ impl Resolver {
     fn mint(&self) -> Handle {
         let count = self.minted.fetch_add(1, Ordering::Relaxed);
         let hash = self
-            .salt
+            .ids
             .hash("conversation id", [count.to_le_bytes().as_slice()]);
         let hex: String = hash
             .iter()
@@ -421,15 +376,14 @@ impl Resolver {
     /// Compare-and-swap: the lease is had, and the tip is still the history.
     fn join(&self, turn: &Turn, hashes: &Hashes, slot: Arc<Slot>) -> Option<Resolved> {
         let lease = slot.lease.clone().try_lock_owned().ok()?;
-        let claimed = slot.change(|branch| {
-            let ours = takes(branch, turn, hashes);
-            if ours && branch.narrow.is_none() {
+        let narrowed = slot.look(|branch| {
+            let narrowed = branch.narrow.is_none() && turn.names.narrow.is_some();
+            takes(branch, turn, hashes).then_some(narrowed)
+        })?;
+        if narrowed {
+            self.store.change(&slot, |branch| {
                 branch.narrow.clone_from(&turn.names.narrow);
-            }
-            ours
-        });
-        if !claimed {
-            return None;
+            });
         }
         if let Some(handle) = &turn.names.handle {
             self.store.set_handle(handle, &slot, false);
@@ -474,6 +428,7 @@ impl Resolver {
             state: State::Unborn,
             seen: None,
             passed: VecDeque::new(),
+            doubted: false,
         };
         branch.advance(hashes.roll, &hashes.history);
         branch

@@ -5,9 +5,10 @@
 //! its text beyond what the last read ended with: never as the last message, never by counting.
 
 use super::baseline;
-use crate::conversation::canonical::squashed;
+use super::listing::{Line, Listing};
+use crate::ids::Mark;
 use crate::store::Seen;
-use crate::upstream::{Annotation, Message, Role, Thread};
+use crate::upstream::{Annotation, Message, Role};
 
 /// What a read says of our message.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,11 +26,11 @@ pub struct Reading {
     pub seen: Seen,
 }
 
-/// Looks for `prompt`, posted after a read that ended with `seen`, and for what follows it.
-pub fn read_off(seen: &Seen, prompt: &str, thread: &Thread) -> Reading {
-    let prompt = squashed(prompt);
-    let view = |newest_first| View::new(seen, &prompt, thread, newest_first);
-    if let Some(newest_first) = baseline::newest_first(seen, thread) {
+/// Looks for the text with this mark, posted after a read that ended with `seen`, and for what
+/// follows it.
+pub fn read_off(seen: &Seen, posted: Mark, listing: &Listing) -> Reading {
+    let view = |newest_first| View::new(seen, posted, listing, newest_first);
+    if let Some(newest_first) = baseline::newest_first(seen, listing) {
         return view(newest_first).reading(true);
     }
     let (forward, backward) = (view(false), view(true));
@@ -41,7 +42,7 @@ pub fn read_off(seen: &Seen, prompt: &str, thread: &Thread) -> Reading {
 
 /// The messages in one of the two possible orders.
 struct View<'a> {
-    messages: Vec<&'a Message>,
+    messages: Vec<&'a Line>,
     newest_first: bool,
     /// Messages known from the last read; `None` where it cannot be told.
     known: Option<usize>,
@@ -54,16 +55,15 @@ struct View<'a> {
 impl<'a> View<'a> {
     const CERTAIN: u8 = 7;
 
-    fn new(seen: &Seen, prompt: &str, thread: &'a Thread, newest_first: bool) -> Self {
+    fn new(seen: &Seen, posted: Mark, listing: &'a Listing, newest_first: bool) -> Self {
         let begins = seen.keys.is_empty();
-        let mut messages: Vec<&Message> = thread.messages.iter().collect();
+        let mut messages: Vec<&Line> = listing.lines.iter().collect();
         if newest_first {
             messages.reverse();
         }
         let known = baseline::known(seen, &messages, newest_first);
-        let is_ours = |message: &&Message| {
-            message.role != Some(Role::Assistant) && squashed(&message.text) == prompt
-        };
+        let is_ours =
+            |line: &&Line| line.message.role != Some(Role::Assistant) && line.mark == posted;
         let ours = match known {
             Some(known) => {
                 let beyond = messages.iter().skip(known).position(is_ours);
@@ -92,7 +92,7 @@ impl<'a> View<'a> {
             .messages
             .iter()
             .skip(ours + 1)
-            .all(|message| message.role != Some(Role::User));
+            .all(|line| line.message.role != Some(Role::User));
         u8::from(self.known.is_some()) + 2 * u8::from(answered) + 4 * u8::from(first)
     }
 
@@ -112,7 +112,7 @@ impl<'a> View<'a> {
         let after = self.messages.iter().skip(ours + 1);
         let mut answer = Joined::default();
         let mut foreign = self.written_before(ours);
-        for message in after {
+        for Line { message, .. } in after {
             if message.role == Some(Role::User) {
                 foreign = true;
                 break;
@@ -139,7 +139,7 @@ impl<'a> View<'a> {
             .iter()
             .take(ours)
             .skip(known)
-            .any(|message| !self.begins || message.role != Some(Role::Assistant))
+            .any(|line| !self.begins || line.message.role != Some(Role::Assistant))
     }
 }
 
@@ -182,6 +182,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::conversation::canonical::squashed;
+    use crate::conversation::salt::Salt;
+    use crate::run::listing::mark;
+    use crate::upstream::Thread;
 
     fn message(role: Role, text: &str) -> Message {
         Message {
@@ -199,11 +203,18 @@ mod tests {
         message(Role::Assistant, text)
     }
 
-    fn thread(messages: Vec<Message>) -> Thread {
-        Thread {
+    const SALT: Salt = Salt::fixed([7; 32]);
+
+    fn thread(messages: Vec<Message>) -> Listing {
+        let thread = Thread {
             messages,
             ..Thread::default()
-        }
+        };
+        Listing::of(&SALT, thread)
+    }
+
+    fn read_off(seen: &Seen, posted: &str, listing: &Listing) -> Reading {
+        super::read_off(seen, mark(&SALT, posted), listing)
     }
 
     #[test]
@@ -310,7 +321,7 @@ mod tests {
         rewrapped: bool,
     }
 
-    fn show(messages: &[(Role, String)], showing: &Showing) -> Thread {
+    fn show(messages: &[(Role, String)], showing: &Showing) -> Listing {
         let skipped = showing
             .window
             .map_or(0, |window| messages.len().saturating_sub(window));

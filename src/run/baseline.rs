@@ -1,29 +1,29 @@
 //! What one read of a thread ended with, and how the next read tells what is new.
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::conversation::canonical::squashed;
+use super::listing::{Line, Listing};
+use crate::ids::Short;
 use crate::store::Seen;
-use crate::upstream::{Message, Role, Thread};
+use crate::upstream::Role;
 
 /// How many of a thread's newest messages are remembered between reads.
 const REMEMBERED: usize = 32;
 
 /// Remembers a read in which nothing of ours is looked for.
-pub fn remember(thread: &Thread) -> Seen {
-    let ends = (thread.messages.first(), thread.messages.last());
+pub fn remember(listing: &Listing) -> Seen {
+    let ends = (listing.lines.first(), listing.lines.last());
     let speakers = ends
         .0
         .zip(ends.1)
-        .map(|(first, last)| (first.role, last.role));
+        .map(|(first, last)| (first.message.role, last.message.role));
     let by_role = match speakers {
         Some((Some(Role::User), Some(Role::Assistant))) => Some(false),
         Some((Some(Role::Assistant), Some(Role::User))) => Some(true),
         _ => None,
     };
-    let newest_first = newest_first(&Seen::default(), thread).or(by_role);
-    let mut messages: Vec<&Message> = thread.messages.iter().collect();
+    let newest_first = newest_first(&Seen::default(), listing).or(by_role);
+    let mut messages: Vec<&Line> = listing.lines.iter().collect();
     if newest_first == Some(true) {
         messages.reverse();
     }
@@ -31,9 +31,9 @@ pub fn remember(thread: &Thread) -> Seen {
 }
 
 /// Whether a read shows no message but those that were seen.
-pub fn nothing_new(seen: &Seen, thread: &Thread) -> bool {
-    let forward: Vec<&Message> = thread.messages.iter().collect();
-    let backward: Vec<&Message> = thread.messages.iter().rev().collect();
+pub fn nothing_new(seen: &Seen, listing: &Listing) -> bool {
+    let forward: Vec<&Line> = listing.lines.iter().collect();
+    let backward: Vec<&Line> = listing.lines.iter().rev().collect();
     [(false, forward), (true, backward)]
         .into_iter()
         .filter(|(newest_first, _)| seen.newest_first.is_none_or(|order| order == *newest_first))
@@ -44,9 +44,9 @@ pub fn nothing_new(seen: &Seen, thread: &Thread) -> bool {
 
 /// The messages of a thread, oldest first as far as can be told, with their roles: what a
 /// transcript can be made of where no caller holds it.
-pub fn in_order<'a>(seen: &Seen, thread: &'a Thread) -> Vec<&'a Message> {
-    let newest_first = newest_first(seen, thread).unwrap_or_default();
-    let mut messages: Vec<&Message> = thread.messages.iter().collect();
+pub fn in_order<'a>(seen: &Seen, listing: &'a Listing) -> Vec<&'a Line> {
+    let newest_first = newest_first(seen, listing).unwrap_or_default();
+    let mut messages: Vec<&Line> = listing.lines.iter().collect();
     if newest_first {
         messages.reverse();
     }
@@ -56,11 +56,11 @@ pub fn in_order<'a>(seen: &Seen, thread: &'a Thread) -> Vec<&'a Message> {
 }
 
 /// What the read itself, or one before it, says of the order.
-pub fn newest_first(seen: &Seen, thread: &Thread) -> Option<bool> {
-    let times: Option<Vec<f64>> = thread
-        .messages
+pub fn newest_first(seen: &Seen, listing: &Listing) -> Option<bool> {
+    let times: Option<Vec<f64>> = listing
+        .lines
         .iter()
-        .map(|message| message.created_at)
+        .map(|line| line.message.created_at)
         .collect();
     let times = times.unwrap_or_default();
     match (times.first(), times.last()) {
@@ -71,7 +71,7 @@ pub fn newest_first(seen: &Seen, thread: &Thread) -> Option<bool> {
 }
 
 /// How many of `messages`, oldest first, the last read has shown; `None` where nothing overlaps.
-pub fn known(seen: &Seen, messages: &[&Message], newest_first: bool) -> Option<usize> {
+pub fn known(seen: &Seen, messages: &[&Line], newest_first: bool) -> Option<usize> {
     if seen.keys.is_empty() {
         return Some(0);
     }
@@ -79,7 +79,7 @@ pub fn known(seen: &Seen, messages: &[&Message], newest_first: bool) -> Option<u
     if seen.newest_first.is_none() && newest_first {
         before.to_mut().reverse();
     }
-    let keys: Vec<u64> = messages.iter().map(|message| key(message)).collect();
+    let keys: Vec<Short> = messages.iter().map(|line| line.key).collect();
     let ends_at = |end: usize| {
         let overlap = end.min(before.len());
         let shown = keys.get(end - overlap..end);
@@ -92,36 +92,15 @@ pub fn known(seen: &Seen, messages: &[&Message], newest_first: bool) -> Option<u
 }
 
 /// For the next read; `messages` are oldest first, or as they were listed where that is not known.
-pub fn seen(messages: &[&Message], newest_first: Option<bool>) -> Seen {
+pub fn seen(messages: &[&Line], newest_first: Option<bool>) -> Seen {
     // Where the order is not known, neither is the newest end.
     let skipped = match newest_first {
         Some(_) => messages.len().saturating_sub(REMEMBERED),
         None => 0,
     };
     Seen {
-        keys: messages
-            .iter()
-            .skip(skipped)
-            .map(|message| key(message))
-            .collect(),
+        keys: messages.iter().skip(skipped).map(|line| line.key).collect(),
         total: messages.len(),
         newest_first,
     }
-}
-
-/// What a message is known by: its id, or else all that it shows.
-fn key(message: &Message) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match &message.id {
-        Some(id) => id.hash(&mut hasher),
-        None => {
-            message
-                .role
-                .map(|role| role == Role::User)
-                .hash(&mut hasher);
-            message.created_at.map(f64::to_bits).hash(&mut hasher);
-            squashed(&message.text).hash(&mut hasher);
-        }
-    }
-    hasher.finish()
 }

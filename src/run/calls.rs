@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::breaker::{Breaker, Failure, Pass};
 use super::budget::Budget;
+use super::listing::Listing;
 use crate::config::Config;
 use crate::conversation::Caller;
 use crate::conversation::salt::Salt;
@@ -180,7 +181,7 @@ impl Calls {
         }
     }
 
-    pub async fn read(&self, caller: &Caller, thread: &ThreadId) -> Result<Thread, ReadError> {
+    pub async fn read(&self, caller: &Caller, thread: &ThreadId) -> Result<Listing, ReadError> {
         let key = self.key(caller);
         if let Some(from) = self.breaker.enter(&key, thread) {
             sleep_until(from).await;
@@ -193,7 +194,7 @@ impl Calls {
         key: &Tenant,
         caller: &Caller,
         thread: &ThreadId,
-    ) -> Result<Thread, ReadError> {
+    ) -> Result<Listing, ReadError> {
         self.pause_over(key).await;
         self.budget.turn(key, caller.tenant).await;
         // A read can be made later as well.
@@ -220,7 +221,7 @@ impl Calls {
             _ => self.breaker.succeeded(key),
         }
         self.metrics.upstream_call(Call::Read, result);
-        answer
+        answer.map(|thread| Listing::of(&self.salt, thread))
     }
 
     /// Whether something new may be posted; else, after how long to ask again. A try that is due

@@ -2,27 +2,24 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::answer::Reading;
-use super::baseline::in_order;
-use super::clip::{self, Clip};
-use super::ledger::Run;
+use super::audience::Run;
+use super::ending::{Ending, advance, ending};
+use super::growth::Shown;
+use super::listing::mark;
 use super::live::{Shared, outcome};
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
-use super::{Answer, Error, Finish};
-use crate::config::OnUnknown;
-use crate::conversation::fingerprint::digest;
-use crate::conversation::resolve::{Continuation, Hashes, Held};
+use super::{Answer, Error};
+use crate::conversation::Turn;
+use crate::conversation::queue::Held;
+use crate::conversation::resolve::{Continuation, Hashes};
 use crate::conversation::transcript::{self, Lead};
-use crate::conversation::{Decision, Message, Role, Turn};
-use crate::ids::Handle;
-use crate::store::{Slot, State};
-use crate::upstream::{self, ThreadId};
-
-/// Reads of a thread that a transcript is wanted of.
-const TRANSCRIPT_READS: u32 = 3;
+use crate::ids::{Digest, Handle, Mark, cut};
+use crate::store::record::{self, Cut, Phase, Times};
+use crate::store::{Seen, Slot, State, WINDOW};
+use crate::upstream::ThreadId;
 
 /// One turn under way. Dropped before its end, it ends as [`Error::Internal`].
 #[derive(Debug)]
@@ -34,29 +31,34 @@ pub struct Carry {
     pub conversation: Handle,
     /// When the run is given up.
     pub limit: Instant,
+    /// An earlier attempt may have reached the upstream; no later refusal changes that.
+    pub doubt: bool,
 }
 
+/// What a turn came to.
+pub type Outcome = Result<Ending, Error>;
+
 /// What is to be done next.
-enum Step {
+#[derive(Debug)]
+pub enum Step {
     Append(Held),
     Begin(Beginning),
     Replay(Held, Why),
-    Done(Result<Arc<Answer>, Error>),
+    Done(Outcome),
 }
 
 /// A thread to begin.
-struct Beginning {
-    held: Held,
-    transcript: Option<String>,
-    /// An earlier attempt may have reached the upstream; no later refusal changes that.
-    ambiguous: bool,
+#[derive(Debug)]
+pub struct Beginning {
+    pub held: Held,
+    pub transcript: Option<String>,
     /// What the conversation leads to again if nothing comes of it, and whether in delta mode.
-    before: Option<(Arc<Slot>, bool)>,
+    pub before: Option<(Arc<Slot>, bool)>,
 }
 
 /// Why a thread is left for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+pub enum Why {
     Closed,
     Lost,
     Foreign,
@@ -65,24 +67,41 @@ enum Why {
 
 impl Drop for Carry {
     fn drop(&mut self) {
-        self.run.end(Err(if self.shared.is_stopped() {
-            Error::ShuttingDown
-        } else {
-            Error::Internal
-        }));
+        self.shared.abandon(&self.run);
     }
 }
 
 impl Carry {
     /// To the end, whoever listens.
     pub async fn out(self, continuation: Continuation) {
-        let ended = self.steps(continuation).await;
+        let outcome = self.steps(continuation).await;
+        self.tell(outcome).await;
+    }
+
+    /// Tells the outcome once it outlives the process.
+    pub async fn tell(&self, outcome: Outcome) {
+        let whole = outcome
+            .as_ref()
+            .map_or(Digest::default(), |ending| ending.whole);
+        let ended = outcome.map(|ending| Arc::new(ending.answer));
+        self.run.settle(&ended, whole);
+        self.shared.flushed().await;
         let decision = self.run.watch().borrow().place.decision;
-        self.shared.metrics.turn_ended(decision, outcome(&ended));
+        self.shared
+            .metrics
+            .turn_ended(decision, self::outcome(&ended));
         self.run.end(ended);
     }
 
-    async fn steps(&self, continuation: Continuation) -> Result<Arc<Answer>, Error> {
+    pub async fn steps(&self, continuation: Continuation) -> Outcome {
+        let mut doubt = self.doubt;
+        match self.walk(continuation, &mut doubt).await {
+            Err(error) if doubt && !error.stands() => Err(Error::OutcomeUnknown),
+            outcome => outcome,
+        }
+    }
+
+    async fn walk(&self, continuation: Continuation, doubt: &mut bool) -> Outcome {
         let mut step = self.first(continuation).await?;
         let mut replayed = false;
         loop {
@@ -91,16 +110,17 @@ impl Carry {
                 Step::Begin(beginning) => self.begin(beginning).await,
                 Step::Replay(held, why) if !replayed => {
                     replayed = true;
+                    *doubt |= why == Why::Unknown;
                     self.replay(held, why).await?
                 }
                 Step::Replay(held, _) => {
-                    held.slot.change(|branch| branch.state = State::Closed);
+                    self.shared.store.close(&held.slot);
                     return Err(Error::Upstream {
                         what: "the thread was lost twice".to_owned(),
                         posted: true,
                     });
                 }
-                Step::Done(ended) => return ended,
+                Step::Done(outcome) => return outcome,
             };
         }
     }
@@ -114,15 +134,17 @@ impl Carry {
                     return Ok(Step::Begin(Beginning {
                         held,
                         transcript: self.transcript_of_history(),
-                        ambiguous: false,
                         before: None,
                     }));
                 }
                 Continuation::Local(text) => {
-                    return Ok(Step::Done(Ok(Arc::new(Answer {
-                        text,
-                        ..Answer::default()
-                    }))));
+                    return Ok(Step::Done(Ok(Ending {
+                        answer: Answer {
+                            text,
+                            ..Answer::default()
+                        },
+                        whole: Digest::default(),
+                    })));
                 }
                 Continuation::Wait(waiting) => waiting,
             };
@@ -161,18 +183,29 @@ impl Carry {
             .shared
             .lead_of_append(&self.turn, &self.hashes, &branch.instructions);
         let text = transcript::posted(&lead, &self.prompt());
-        let accepted = match self.post().append(&thread, branch.seen, &text).await {
+        let mark = mark(&self.shared.salt, &text);
+        let posted = async {
+            let seen = branch.seen.clone();
+            let seen = self.post().baseline(&thread, seen, branch.doubted).await?;
+            self.intend(&held, Some(&thread), seen.clone(), mark)
+                .await
+                .map_err(Unposted::Refused)?;
+            self.post().append(&thread, seen, &text, mark).await
+        };
+        let accepted = match posted.await {
             Ok(accepted) => accepted,
             Err(Unposted::Refused(error)) => return Step::Done(Err(error)),
             Err(Unposted::Lost) => return Step::Replay(held, Why::Lost),
             Err(Unposted::Foreign) => return Step::Replay(held, Why::Foreign),
             Err(Unposted::Unknown) => return Step::Replay(held, Why::Unknown),
         };
+        self.run.note(|turn| turn.phase = Phase::Accepted);
         if lead.updated {
-            held.slot
-                .change(|branch| branch.instructions = self.hashes.instructions);
+            self.shared.store.change(&held.slot, |branch| {
+                branch.instructions = self.hashes.instructions;
+            });
         }
-        self.follow(held, &accepted, &text).await
+        self.follow(held, &accepted, mark).await
     }
 
     async fn begin(&self, beginning: Beginning) -> Step {
@@ -183,28 +216,82 @@ impl Carry {
             transcript: beginning.transcript,
         };
         let text = transcript::posted(&lead, &self.prompt());
-        let error = match self.post().begin(&text).await {
+        let mark = mark(&self.shared.salt, &text);
+        let posted = async {
+            self.intend(&held, None, Seen::default(), mark)
+                .await
+                .map_err(Unposted::Refused)?;
+            self.post().begin(&text).await
+        };
+        let error = match posted.await {
             Ok(accepted) => {
-                held.slot.change(|branch| {
-                    branch.thread = Some(accepted.posted.thread.clone());
+                let thread = &accepted.posted.thread;
+                self.run.note(|turn| {
+                    turn.phase = Phase::Accepted;
+                    turn.thread = Some(thread.to_string());
+                });
+                self.shared.store.change(&held.slot, |branch| {
+                    branch.thread = Some(thread.clone());
                     branch.state = State::Open;
                 });
-                return self.follow(held, &accepted, &text).await;
+                return self.follow(held, &accepted, mark).await;
             }
-            Err(_) if beginning.ambiguous => Error::OutcomeUnknown,
             Err(Unposted::Refused(error)) => error,
             Err(Unposted::Unknown | Unposted::Lost | Unposted::Foreign) => Error::OutcomeUnknown,
         };
-        self.shared.store.forget(held.slot.id);
         if let Some((slot, delta)) = beginning.before {
             self.shared
                 .store
                 .set_handle(&self.conversation, &slot, delta);
         }
+        self.shared.store.forget(held.slot.id);
         Step::Done(Err(error))
     }
 
-    async fn follow(&self, held: Held, accepted: &Accepted, text: &str) -> Step {
+    /// Remembers that a message is about to be posted, before it is.
+    async fn intend(
+        &self,
+        held: &Held,
+        thread: Option<&ThreadId>,
+        seen: Seen,
+        posted: Mark,
+    ) -> Result<(), Error> {
+        let salt = &self.shared.salt;
+        let prompt = &self.hashes.prompt;
+        let before = held.slot.look(|branch| branch.tip);
+        let limits = &self.turn.limits;
+        self.run.intend(record::Turn {
+            tenant: self.turn.caller.tenant,
+            request: self.run.request,
+            keyed: self.run.keyed,
+            conversation: self.conversation.to_string(),
+            branch: held.slot.id.0,
+            thread: thread.map(ToString::to_string),
+            posted,
+            seen,
+            before,
+            prompted: prompt
+                .iter()
+                .fold(before, |tip, digest| tip.then(salt, digest)),
+            window: prompt
+                .iter()
+                .skip(prompt.len().saturating_sub(WINDOW))
+                .map(cut)
+                .collect(),
+            cut: if limits.stop.is_empty() {
+                Cut::At(limits.max_tokens)
+            } else {
+                Cut::Unsaid
+            },
+            phase: Phase::Intended,
+            times: Times::default(),
+        });
+        self.shared.flushed().await;
+        Ok(())
+    }
+
+    async fn follow(&self, held: Held, accepted: &Accepted, mark: Mark) -> Step {
+        self.shared.flushed().await;
         self.run.report(|progress| progress.accepted = true);
         let poll = Poll {
             calls: &self.shared.calls,
@@ -212,8 +299,9 @@ impl Carry {
             metrics: &self.shared.metrics,
             caller: &self.turn.caller,
             thread: &accepted.posted.thread,
-            text,
+            mark,
             limit: self.limit,
+            wary: false,
             run: &self.run,
         };
         let mut shown = Shown::new(&self.turn);
@@ -228,189 +316,33 @@ impl Carry {
             .await;
         match ended {
             Ended::Answered(reading, finish) => {
-                Step::Done(Ok(self.conclude(&held, reading, finish)))
+                let Some(turn) = self.run.record() else {
+                    return Step::Done(Err(Error::Internal));
+                };
+                let salt = &self.shared.salt;
+                let ending = ending(salt, &self.turn.limits, &reading, finish);
+                let told = (&ending.answer, &reading);
+                advance(&self.shared.store, salt, &held.slot, &turn, told);
+                Step::Done(Ok(ending))
             }
             Ended::Lost => Step::Replay(held, Why::Lost),
             Ended::Failed(error) => {
-                held.slot.change(|branch| branch.state = State::Closed);
+                self.shared.store.close(&held.slot);
                 Step::Done(Err(error))
             }
         }
     }
 
-    /// Moves the tip over the turn, as its caller sees it, before anybody is told.
-    fn conclude(&self, held: &Held, reading: Reading, finish: Finish) -> Arc<Answer> {
-        let whole = reading.text.unwrap_or_default();
-        let (text, cut) = clip::cut(&self.turn.limits, &whole);
-        let chars = text.chars().count();
-        let answer = Answer {
-            // A run that ended early ends with `length`, unless a stop sequence came first.
-            finish: if text.len() < whole.len() {
-                cut
-            } else {
-                finish
-            },
-            annotations: reading
-                .annotations
-                .into_iter()
-                .filter(|annotation| annotation.end <= chars)
-                .collect(),
-            text,
-        };
-        let salt = &self.shared.salt;
-        let said = Message {
-            role: Role::Assistant,
-            text: answer.text.clone(),
-            calls: Vec::new(),
-            answers: None,
-            parts: Vec::new(),
-        };
-        let mut new = self.hashes.prompt.clone();
-        new.push(digest(salt, &said));
-        self.shared.store.advance(&held.slot, |branch| {
-            let tip = new
-                .iter()
-                .fold(branch.tip, |tip, digest| tip.then(salt, digest));
-            branch.advance(tip, &new);
-            branch.seen = Some(reading.seen);
-            if reading.foreign {
-                branch.state = State::Closed;
-            }
-        });
-        Arc::new(answer)
-    }
-
-    /// Leaves a thread for a new one, which begins with what the conversation has been so far.
-    async fn replay(&self, old: Held, why: Why) -> Result<Step, Error> {
-        let branch = old.slot.branch();
-        old.slot.change(|branch| branch.state = State::Closed);
-        if why == Why::Unknown && self.shared.settings.on_unknown == OnUnknown::Tell {
-            return Err(Error::OutcomeUnknown);
-        }
-        let transcript = if !self.turn.history.is_empty() {
-            self.transcript_of_history()
-        } else if branch.seen.is_none() {
-            None
-        } else if why == Why::Lost {
-            self.shared.store.forget(old.slot.id);
-            return Err(Error::NoConversation(self.conversation.to_string()));
-        } else {
-            let thread = branch.thread.as_ref().ok_or(Error::Internal)?;
-            self.transcript_of_thread(thread, &branch.seen.unwrap_or_default())
-                .await
-                .map_err(|error| match why {
-                    Why::Unknown => Error::OutcomeUnknown,
-                    Why::Closed | Why::Lost | Why::Foreign => error,
-                })?
-        };
-        let key = (self.turn.caller.tenant, self.conversation.clone());
-        let record = self.shared.store.handle(&key);
-        let delta = record.is_none_or(|record| record.delta);
-        let held = self
-            .shared
-            .resolver
-            .anew(&self.turn, &self.hashes, &self.conversation);
-        if self.turn.history.is_empty() {
-            held.slot.change(|new| {
-                new.tip = branch.tip;
-                new.window = branch.window;
-            });
-        }
-        self.run
-            .report(|progress| progress.place.decision = Decision::Replayed);
-        Ok(Step::Begin(Beginning {
-            held,
-            transcript,
-            ambiguous: why == Why::Unknown,
-            before: Some((old.slot, delta)),
-        }))
-    }
-
-    fn transcript_of_history(&self) -> Option<String> {
-        transcript::bounded(&self.turn.history, self.shared.transcript)
-    }
-
-    /// The conversation as its thread shows it up to our last read, for a caller that sends new
-    /// text alone.
-    async fn transcript_of_thread(
-        &self,
-        thread: &ThreadId,
-        seen: &crate::store::Seen,
-    ) -> Result<Option<String>, Error> {
-        for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller, thread).await {
-                Ok(shown) => {
-                    let messages: Vec<Message> =
-                        in_order(seen, &shown).into_iter().map(quoted).collect();
-                    return Ok(transcript::bounded(&messages, self.shared.transcript));
-                }
-                Err(upstream::ReadError::KeyRefused(status)) => {
-                    return Err(Error::KeyRefused(status));
-                }
-                Err(upstream::ReadError::NoThread) => {
-                    return Err(Error::NoConversation(self.conversation.to_string()));
-                }
-                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {
-                    sleep(self.shared.pace.back_off(thread, failures, None)).await;
-                }
-            }
-        }
-        Err(Error::Unreachable)
-    }
-
-    fn prompt(&self) -> String {
+    pub fn prompt(&self) -> String {
         transcript::prompt(&self.turn.history, &self.turn.prompt)
     }
 
-    fn post(&self) -> Post<'_> {
+    pub fn post(&self) -> Post<'_> {
         Post {
             calls: &self.shared.calls,
             pace: &self.shared.pace,
             caller: &self.turn.caller,
             limit: self.limit,
         }
-    }
-}
-
-/// The growing text, as far as it may be sent.
-struct Shown<'a> {
-    turn: &'a Turn,
-    clip: Clip,
-    whole: String,
-    sent: String,
-}
-
-impl<'a> Shown<'a> {
-    fn new(turn: &'a Turn) -> Self {
-        Self {
-            turn,
-            clip: Clip::new(&turn.limits),
-            whole: String::new(),
-            sent: String::new(),
-        }
-    }
-
-    fn show(&mut self, text: &str) -> Arc<str> {
-        if !text.starts_with(&self.whole) {
-            *self = Self::new(self.turn);
-        }
-        let growth = text.get(self.whole.len()..).unwrap_or_default();
-        self.whole.push_str(growth);
-        let may_be_sent = self.clip.grow(growth);
-        self.sent.push_str(&may_be_sent);
-        Arc::from(self.sent.as_str())
-    }
-}
-
-fn quoted(message: &upstream::Message) -> Message {
-    Message {
-        role: match message.role {
-            Some(upstream::Role::Assistant) => Role::Assistant,
-            Some(upstream::Role::User) | None => Role::User,
-        },
-        text: message.text.clone(),
-        calls: Vec::new(),
-        answers: None,
-        parts: Vec::new(),
     }
 }

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use tokio::sync::watch;
-use tokio::time::Instant;
 
-use super::{Answer, Error, Place};
+use super::Error;
+use super::audience::{Callers, May, RequestKey, Run};
+use crate::clock::Moment;
 use crate::conversation::Repeat;
+use crate::store::Store;
 
 /// How long an `Idempotency-Key` is kept.
 const KEYED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -20,55 +21,14 @@ const RETRIED_WITHIN: Duration = Duration::from_secs(30);
 /// How many of the oldest runs are looked at for each that is added.
 const SWEPT_AT_ONCE: usize = 4;
 
-/// A keyed hash of everything that makes a request the same request.
-pub type RequestKey = [u8; 32];
-
-/// One run, as its callers see it.
-#[derive(Debug)]
-pub struct Run {
-    request: RequestKey,
-    keyed: Option<RequestKey>,
-    progress: watch::Sender<Progress>,
-    callers: Mutex<Callers>,
-}
-
-/// How far a run has come.
-#[derive(Clone, Debug)]
-pub struct Progress {
-    pub place: Place,
-    pub accepted: bool,
-    /// What may be sent of the answer.
-    pub text: Arc<str>,
-    pub polls: u32,
-    pub ended: Option<Result<Arc<Answer>, Error>>,
-}
-
-/// Who listens to a run, and what has reached them.
-#[derive(Debug)]
-struct Callers {
-    live: usize,
-    began: Instant,
-    ended: Option<Instant>,
-    /// When a caller last left without its answer.
-    left: Option<Instant>,
-    /// When the answer was last written out to the last byte.
-    written: Option<Instant>,
-    /// When the error was first and last told.
-    told: Option<(Instant, Instant)>,
-}
-
-/// How a caller's place at a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaving {
-    /// Without its answer, or told that it has not come yet.
-    Left,
-    /// With the last byte of the answer or of its error.
-    Written,
-}
+/// How many more are passed over, where there are too many, in the search for one whose answer was
+/// delivered.
+const PASSED_OVER: usize = 64;
 
 /// The runs that a repeated request may attach to.
 #[derive(Debug)]
 pub struct Ledger {
+    store: Arc<Store>,
     runs: DashMap<RequestKey, Vec<Arc<Run>>>,
     keyed: DashMap<RequestKey, Arc<Run>>,
     order: Mutex<VecDeque<Arc<Run>>>,
@@ -78,143 +38,9 @@ pub struct Ledger {
     max: usize,
 }
 
-/// Whether a run, as its callers and its error are, may be attached to.
-type May<'a> = &'a dyn Fn(&Callers, Option<&Error>) -> bool;
-
 /// A request with this `Idempotency-Key` was another request.
 #[derive(Debug)]
 pub struct KeyReused;
-
-impl Run {
-    pub fn new(request: RequestKey, keyed: Option<RequestKey>, place: Place) -> Arc<Self> {
-        let progress = Progress {
-            place,
-            accepted: false,
-            text: Arc::from(""),
-            polls: 0,
-            ended: None,
-        };
-        Arc::new(Self {
-            request,
-            keyed,
-            progress: watch::Sender::new(progress),
-            callers: Mutex::new(Callers {
-                live: 1,
-                began: Instant::now(),
-                ended: None,
-                left: None,
-                written: None,
-                told: None,
-            }),
-        })
-    }
-
-    pub fn watch(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
-    }
-
-    /// Tells every listener of a change.
-    pub fn report(&self, change: impl FnOnce(&mut Progress)) {
-        self.progress.send_modify(change);
-    }
-
-    /// The first end counts.
-    pub fn end(&self, end: Result<Arc<Answer>, Error>) {
-        self.callers().ended.get_or_insert_with(Instant::now);
-        self.progress.send_modify(|progress| {
-            progress.ended.get_or_insert(end);
-            // The answer holds the whole text.
-            progress.text = Arc::from("");
-        });
-    }
-
-    /// Whether anybody waits for the answer.
-    pub fn is_heard(&self) -> bool {
-        self.callers().live > 0
-    }
-
-    /// Has ended, and nobody is being told.
-    fn is_idle(&self) -> bool {
-        let callers = self.callers();
-        callers.ended.is_some() && callers.live == 0
-    }
-
-    /// A caller goes.
-    pub fn leave(&self, leaving: Leaving) {
-        let now = Instant::now();
-        let failed = matches!(self.progress.borrow().ended, Some(Err(_)));
-        let mut callers = self.callers();
-        callers.live = callers.live.saturating_sub(1);
-        match leaving {
-            Leaving::Left => callers.left = Some(now),
-            Leaving::Written if failed => {
-                let first = callers.told.map_or(now, |(first, _)| first);
-                callers.told = Some((first, now));
-            }
-            Leaving::Written => callers.written = Some(now),
-        }
-    }
-
-    fn callers(&self) -> MutexGuard<'_, Callers> {
-        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a place at this run if `may` says so; nobody can come between.
-    fn attend(&self, may: May<'_>) -> bool {
-        let error = self.error();
-        let mut callers = self.callers();
-        let may = may(&callers, error.as_ref());
-        if may {
-            callers.live += 1;
-        }
-        may
-    }
-
-    /// Whether there would be a place by now.
-    fn admits(&self, may: May<'_>) -> bool {
-        let error = self.error();
-        may(&self.callers(), error.as_ref())
-    }
-
-    fn error(&self) -> Option<Error> {
-        match &self.progress.borrow().ended {
-            Some(Err(error)) => Some(error.clone()),
-            Some(Ok(_)) | None => None,
-        }
-    }
-
-    /// Whether nothing will be asked of this run any more.
-    fn is_spent(&self, keep: Duration) -> bool {
-        let callers = self.callers();
-        let Some(ended) = callers.ended else {
-            return false;
-        };
-        let keyed = self.keyed.is_some() && callers.began.elapsed() < KEYED_FOR;
-        let left = callers.left;
-        let left_lately = left.is_some_and(|left| left.elapsed() < RETRIED_WITHIN);
-        if callers.live > 0 || keyed || left_lately {
-            return false;
-        }
-        match (callers.written, callers.told) {
-            (Some(written), _) => written.elapsed() > RETRIED_WITHIN,
-            (None, Some((first, _))) => first.elapsed() > longest_told(),
-            (None, None) => ended.max(callers.left.unwrap_or(ended)).elapsed() > keep,
-        }
-    }
-}
-
-impl Callers {
-    /// Whether an error is repeated to whoever asks the same again, though it was told already.
-    fn repeats(&self, error: &Error) -> bool {
-        let (within, in_all) = standing(error);
-        self.told
-            .is_some_and(|(first, last)| last.elapsed() < within && first.elapsed() < in_all)
-    }
-
-    fn is_owed(&self) -> bool {
-        self.live == 0 && self.written.is_none() && self.told.is_none()
-    }
-}
 
 /// While an error is repeated: since it was last told, and in all.
 fn standing(error: &Error) -> (Duration, Duration) {
@@ -229,8 +55,9 @@ fn longest_told() -> Duration {
 }
 
 impl Ledger {
-    pub fn new(keep: Duration, max: usize) -> Self {
+    pub fn new(store: Arc<Store>, keep: Duration, max: usize) -> Self {
         Self {
+            store,
             runs: DashMap::new(),
             keyed: DashMap::new(),
             order: Mutex::new(VecDeque::new()),
@@ -279,7 +106,7 @@ impl Ledger {
         let stands = |error: Option<&Error>| error.is_none_or(Error::stands);
         if let Some(key) = keyed {
             let run = self.keyed.get(key).map(|run| run.clone());
-            let kept = run.filter(|run| run.callers().began.elapsed() < KEYED_FOR);
+            let kept = run.filter(|run| self.ago(run.callers().times.began) < KEYED_FOR);
             let Some(run) = kept else {
                 return Ok(None);
             };
@@ -291,16 +118,17 @@ impl Ledger {
         let runs = self.runs.get(request).map(|runs| runs.clone());
         let newest: Vec<Arc<Run>> = runs.into_iter().flatten().rev().collect();
         let owed = |callers: &Callers, error: Option<&Error>| {
-            let since = callers.left.max(callers.ended);
-            let lately = since.is_some_and(|since| since.elapsed() < self.keep);
-            callers.is_owed() && stands(error) && (lately || callers.ended.is_none())
+            let since = callers.times.left.max(callers.times.ended);
+            let lately = since.is_some_and(|since| self.ago(since) < self.keep);
+            callers.is_owed() && stands(error) && (lately || callers.times.ended.is_none())
         };
         let repeats = |callers: &Callers, error: Option<&Error>| {
-            error.is_some_and(|error| error.stands() && callers.repeats(error))
+            error.is_some_and(|error| error.stands() && self.repeats(callers, error))
         };
         let lately = |callers: &Callers, error: Option<&Error>| {
-            let recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < RETRIED_WITHIN);
-            callers.live == 0 && stands(error) && (recent(callers.left) || recent(callers.written))
+            let recent = |at: Option<Moment>| at.is_some_and(|at| self.ago(at) < RETRIED_WITHIN);
+            let (left, written) = (callers.times.left, callers.times.written);
+            callers.live == 0 && stands(error) && (recent(left) || recent(written))
         };
         let first = |may: May<'_>| newest.iter().find(|run| take(run, may)).cloned();
         let found = first(&|callers, error| owed(callers, error) || repeats(callers, error));
@@ -311,31 +139,106 @@ impl Ledger {
     }
 
     pub fn add(&self, run: &Arc<Run>) {
-        self.runs.entry(run.request).or_default().push(run.clone());
-        if let Some(key) = run.keyed {
-            self.keyed.insert(key, run.clone());
-        }
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        order.push_back(run.clone());
-        let mut dropped = Vec::new();
-        for _ in 0..SWEPT_AT_ONCE {
-            let Some(oldest) = order.pop_front() else {
-                break;
-            };
-            let over = order.len() >= self.max && oldest.is_idle();
-            if over || oldest.is_spent(self.keep) {
-                dropped.push(oldest);
-            } else {
-                order.push_back(oldest);
-            }
-        }
-        drop(order);
-        for run in dropped {
+        self.enter(run);
+        for run in self.swept() {
             self.forget(&run);
         }
     }
 
+    /// Takes up a run that an earlier process has left, unless nothing will be asked of it any more.
+    pub fn restore(&self, run: &Arc<Run>) {
+        self.enter(run);
+        if self.is_spent(run) {
+            self.order().pop_back();
+            self.forget(run);
+        }
+    }
+
+    /// Puts a run in the place of one that has ended, under the same record.
+    pub fn replace(&self, ended: &Arc<Run>, run: &Arc<Run>) {
+        self.order().retain(|other| !Arc::ptr_eq(other, ended));
+        self.strike(ended);
+        self.enter(run);
+    }
+
+    fn enter(&self, run: &Arc<Run>) {
+        self.runs.entry(run.request).or_default().push(run.clone());
+        if let Some(key) = run.keyed {
+            self.keyed.insert(key, run.clone());
+        }
+        self.order().push_back(run.clone());
+    }
+
+    /// Takes out of the order what is to be forgotten.
+    fn swept(&self) -> Vec<Arc<Run>> {
+        let mut order = self.order();
+        let mut swept = Vec::new();
+        for _ in 0..SWEPT_AT_ONCE {
+            let Some(oldest) = order.pop_front() else {
+                break;
+            };
+            if self.is_spent(&oldest) {
+                swept.push(oldest);
+            } else {
+                order.push_back(oldest);
+            }
+        }
+        if order.len() > self.max {
+            let delivered = order
+                .iter()
+                .take(PASSED_OVER)
+                .position(|run| run.is_delivered());
+            let idle = || order.iter().take(PASSED_OVER).position(|run| run.is_idle());
+            let excess = delivered.or_else(idle);
+            swept.extend(excess.and_then(|at| order.remove(at)));
+        }
+        swept
+    }
+
+    fn order(&self) -> MutexGuard<'_, VecDeque<Arc<Run>>> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing will be asked of this run any more.
+    fn is_spent(&self, run: &Run) -> bool {
+        let callers = run.callers();
+        let times = callers.times;
+        let Some(ended) = times.ended else {
+            return false;
+        };
+        let keyed = run.keyed.is_some() && self.ago(times.began) < KEYED_FOR;
+        let left_lately = times
+            .left
+            .is_some_and(|left| self.ago(left) < RETRIED_WITHIN);
+        if callers.live > 0 || keyed || left_lately {
+            return false;
+        }
+        match (times.written, times.told) {
+            (Some(written), _) => self.ago(written) > RETRIED_WITHIN,
+            (None, Some((first, _))) => self.ago(first) > longest_told(),
+            (None, None) => self.ago(ended.max(times.left.unwrap_or(ended))) > self.keep,
+        }
+    }
+
+    /// Whether an error is repeated to whoever asks the same again, though it was told already.
+    fn repeats(&self, callers: &Callers, error: &Error) -> bool {
+        let (within, in_all) = standing(error);
+        callers
+            .times
+            .told
+            .is_some_and(|(first, last)| self.ago(last) < within && self.ago(first) < in_all)
+    }
+
+    fn ago(&self, moment: Moment) -> Duration {
+        self.store.now().since(moment)
+    }
+
     fn forget(&self, run: &Arc<Run>) {
+        self.strike(run);
+        run.forget();
+    }
+
+    fn strike(&self, run: &Arc<Run>) {
         if let Some(mut runs) = self.runs.get_mut(&run.request) {
             runs.retain(|other| !Arc::ptr_eq(other, run));
         }

@@ -1,26 +1,36 @@
 //! The runs under way, and the callers that listen to them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::audience::{Ask, RequestKey, Run};
 use super::calls::Calls;
 use super::carry::Carry;
-use super::ledger::{Leaving, Ledger, Progress, RequestKey, Run};
+use super::ledger::Ledger;
 use super::pace::Pace;
+use super::resume::Resume;
 use super::share::{Full, Share, Shares};
-use super::{Answer, Error, Finish, Place, RunEvent};
-use crate::config::{self, Config};
-use crate::conversation::resolve::{Continuation, Hashes, Resolver, Unresolved};
+use super::subscription::Subscription;
+use super::{Answer, Error, Finish, Place};
+use crate::clock::{Clock, Moment};
+use crate::config::{self, Config, OnUnknown};
+use crate::conversation::queue::Held;
+use crate::conversation::resolve::{Continuation, Hashes, Resolver, Secrets, Unresolved};
 use crate::conversation::salt::Salt;
 use crate::conversation::transcript::{self, Lead};
-use crate::conversation::{Decision, Plan, Turn};
-use crate::metrics::{self, Metrics, Outcome, Shed};
-use crate::store::Store;
+use crate::conversation::{Caller, Decision, Plan, Turn};
+use crate::ids::{Digest, Handle, Tenant};
+use crate::metrics::{Metrics, Outcome, Shed};
+use crate::secret::Secret;
+use crate::store::backend::{Backend, Nowhere};
+use crate::store::record::{self, Phase};
+use crate::store::{Bounds, BranchId, Restored, Store};
 use crate::upstream::Upstream;
 
 /// Starts runs, and gives callers a place at them.
@@ -41,8 +51,19 @@ pub struct Shared {
     pub transcript: usize,
     ledger: Ledger,
     active: Shares,
+    /// Runs that an earlier process has left under way, until their tenant's key is at hand.
+    left: Mutex<HashMap<Tenant, Vec<Left>>>,
+    /// Of all tenants, so that a request need not look where there are none.
+    left_in_all: AtomicUsize,
     tasks: TaskTracker,
     stopped: CancellationToken,
+}
+
+/// A run that an earlier process has left under way, and the branch of its thread.
+#[derive(Debug)]
+struct Left {
+    run: Arc<Run>,
+    held: Option<Held>,
 }
 
 /// Why no run was started for a turn.
@@ -53,63 +74,122 @@ pub struct NotStarted {
     pub place: Option<Place>,
 }
 
-/// One caller's place at a run. Dropped before [`Subscription::delivered`], it is a hang-up.
+/// What runs rest on.
 #[derive(Debug)]
-pub struct Subscription {
-    run: Arc<Run>,
-    progress: watch::Receiver<Progress>,
-    /// What this caller has been sent.
-    sent: Arc<str>,
-    accepted: bool,
-    attached: bool,
-    deadline: Instant,
-    /// How it ends once the last byte is written.
-    leaving: Leaving,
-    /// How it ended.
-    left: Leaving,
-    metrics: Arc<Metrics>,
-    _waiting: metrics::Waiting,
+pub struct Foundation {
+    pub upstream: Arc<dyn Upstream>,
+    pub secrets: Secrets,
+    pub backend: Arc<dyn Backend>,
+    pub clock: Clock,
+    pub restored: Restored,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Foundation {
+    /// For runs of which nothing outlives the process.
+    pub fn in_memory(upstream: Arc<dyn Upstream>, secrets: Secrets, metrics: Arc<Metrics>) -> Self {
+        Self {
+            upstream,
+            secrets,
+            backend: Arc::new(Nowhere),
+            clock: Clock::at(Moment::of_wall()),
+            restored: Restored::default(),
+            metrics,
+        }
+    }
 }
 
 impl Runner {
-    pub fn new(
-        config: &Config,
-        upstream: Arc<dyn Upstream>,
-        salt: Salt,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(config: &Config, foundation: Foundation) -> Self {
+        let Foundation {
+            upstream,
+            secrets,
+            backend,
+            clock,
+            restored,
+            metrics,
+        } = foundation;
         let conversations = &config.conversations;
-        let store = Arc::new(Store::new(conversations.max, conversations.max_age));
+        let bounds = Bounds {
+            max: conversations.max,
+            max_age: conversations.max_age,
+        };
+        let store = Arc::new(Store::new(bounds, clock, backend));
+        store.restore(restored.branches, restored.handles);
+        let salt = secrets.salt.clone();
         let queue = config.run.queue;
-        Self(Arc::new(Shared {
+        let (side_calls, keep) = (conversations.side_calls, config.run.keep_answers);
+        let shared = Shared {
             calls: Calls::new(config, upstream, metrics.clone(), salt.clone()),
-            resolver: Resolver::new(salt.clone(), store.clone(), conversations.side_calls, queue),
+            resolver: Resolver::new(secrets, store.clone(), side_calls, queue),
+            ledger: Ledger::new(store.clone(), keep, config.run.max_answers),
+            active: Shares::new(config.run.max_active, config.run.max_active_per_key),
             salt,
             store,
             pace: Pace::new(&config.pace),
             metrics,
             settings: config.run.clone(),
             transcript: usize::try_from(conversations.transcript).unwrap_or(usize::MAX),
-            ledger: Ledger::new(config.run.keep_answers, config.run.max_answers),
-            active: Shares::new(config.run.max_active, config.run.max_active_per_key),
+            left: Mutex::default(),
+            left_in_all: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
             stopped: CancellationToken::new(),
-        }))
+        };
+        for (id, turn) in restored.turns {
+            shared.restore(id, turn);
+        }
+        Self(Arc::new(shared))
+    }
+
+    /// Takes up the runs of every tenant that an earlier process has left under way.
+    pub fn resume_all(&self, key: &Secret) {
+        let tenants: Vec<Tenant> = self.0.left().keys().copied().collect();
+        for tenant in tenants {
+            let key = key.clone();
+            self.resume(&Caller { tenant, key });
+        }
+    }
+
+    /// Takes up the runs that an earlier process has left under way for whoever presents this key.
+    pub fn resume(&self, caller: &Caller) {
+        let shared = &self.0;
+        if shared.left_in_all.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let left = shared.left().remove(&caller.tenant).unwrap_or_default();
+        shared.left_in_all.fetch_sub(left.len(), Ordering::Relaxed);
+        for Left { run, held } in left {
+            let Some(turn) = run.record() else {
+                continue;
+            };
+            let spent = shared.store.now().since(turn.times.began);
+            let resume = Resume {
+                shared: shared.clone(),
+                limit: Instant::now() + shared.settings.limit.saturating_sub(spent),
+                run,
+                caller: caller.clone(),
+                held,
+                turn,
+            };
+            let share = shared.active.take_anyway(caller.tenant);
+            shared.spawn(resume.out(), Some(share));
+        }
     }
 
     /// Finds the thread that the turn belongs to, and starts its run or attaches to one.
     pub fn start(&self, turn: Turn) -> Result<Subscription, NotStarted> {
         let shared = &self.0;
         let unresolved = |error| NotStarted { error, place: None };
-        let request = shared.request_key(&turn);
-        let keyed = shared.idempotency_key(&turn);
-        let turnstile = shared.ledger.turnstile(keyed.as_ref());
+        self.resume(&turn.caller);
+        let ask = shared.ask(&turn);
+        let keyed = ask.keyed.as_ref();
+        let turnstile = shared.ledger.turnstile(keyed);
         let attached = shared
             .ledger
-            .attach(&request, keyed.as_ref(), &turn.repeat)
+            .attach(&ask.request, keyed, &turn.repeat)
             .map_err(|_| unresolved(Error::KeyReused))?;
         if let Some(run) = attached {
-            return Ok(self.subscribe(run, turn.deadline, true));
+            return Ok(self.attach(run, turn));
         }
         let hashes = Hashes::of(&shared.salt, &turn);
         let share = shared.share(&turn, &hashes).map_err(unresolved)?;
@@ -121,7 +201,7 @@ impl Runner {
             conversation: resolved.conversation.to_string(),
             decision: resolved.decision,
         };
-        let run = Run::new(request, keyed, place);
+        let run = Run::new(ask, place, shared.store.clone());
         let deadline = turn.deadline;
         match resolved.continuation {
             Continuation::Local(text) => {
@@ -142,26 +222,45 @@ impl Runner {
                     hashes,
                     conversation: resolved.conversation,
                     limit: Instant::now() + shared.settings.limit,
+                    doubt: false,
                 };
-                let stopped = shared.stopped.clone();
-                let active = (share, shared.metrics.active());
-                let carried = async move {
-                    let _active = active;
-                    stopped.run_until_cancelled(carry.out(continuation)).await
-                };
-                shared.tasks.spawn(Box::pin(carried));
+                shared.spawn(carry.out(continuation), share);
             }
         }
         drop(turnstile);
         Ok(self.subscribe(run, deadline, false))
     }
 
+    /// A place at a run that the request is a repetition of; a run that an earlier process has left is
+    /// carried on.
+    fn attach(&self, run: Arc<Run>, turn: Turn) -> Subscription {
+        let shared = &self.0;
+        let deadline = turn.deadline;
+        run.wants(&turn.limits);
+        let Some(left) = run.wake() else {
+            return self.subscribe(run, deadline, true);
+        };
+        let carry = Carry {
+            shared: shared.clone(),
+            run: run.clone(),
+            hashes: Hashes::of(&shared.salt, &turn),
+            conversation: Handle(left.conversation.as_str().into()),
+            limit: Instant::now() + shared.settings.limit,
+            doubt: left.phase == Phase::Unknown,
+            turn,
+        };
+        let share = shared.active.take_anyway(run.tenant);
+        shared.spawn(carry.on(left), Some(share));
+        self.subscribe(run, deadline, false)
+    }
+
     /// What [`Runner::start`] would do; nothing is posted, claimed or remembered.
     pub fn plan(&self, turn: &Turn) -> Result<Plan, NotStarted> {
         let shared = &self.0;
-        let request = shared.request_key(turn);
-        let keyed = shared.idempotency_key(turn);
-        let attached = shared.ledger.peek(&request, keyed.as_ref(), &turn.repeat);
+        let ask = shared.ask(turn);
+        let attached = shared
+            .ledger
+            .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
         let attached = attached.map_err(|_| NotStarted {
             error: Error::KeyReused,
             place: None,
@@ -209,24 +308,109 @@ impl Runner {
     }
 
     fn subscribe(&self, run: Arc<Run>, deadline: Duration, attached: bool) -> Subscription {
-        Subscription {
-            progress: run.watch(),
-            run,
-            sent: Arc::from(""),
-            accepted: false,
-            attached,
-            deadline: Instant::now() + deadline,
-            leaving: Leaving::Left,
-            left: Leaving::Left,
-            metrics: self.0.metrics.clone(),
-            _waiting: self.0.metrics.waiting(),
-        }
+        Subscription::new(run, deadline, attached, self.0.metrics.clone())
     }
 }
 
 impl Shared {
     pub fn is_stopped(&self) -> bool {
         self.stopped.is_cancelled()
+    }
+
+    /// Waits until what was changed so far outlives the process, as far as it can.
+    pub async fn flushed(&self) {
+        // Where it cannot, the backend has said so, and the turn goes on without.
+        let _ = self.store.flushed().await;
+    }
+
+    /// Makes sure that a branch's thread is never posted to again.
+    pub fn close(&self, branch: u64) {
+        if let Some(slot) = self.store.branch(BranchId(branch)) {
+            self.store.close(&slot);
+        }
+    }
+
+    /// Lets a turn rest as it is remembered, until its caller asks again.
+    pub fn put_to_rest(&self, run: &Arc<Run>) {
+        if let Some(turn) = run.release() {
+            self.ledger.replace(run, &self.restored(run.id, turn));
+        }
+    }
+
+    /// Ends a run whose task is gone before its end.
+    pub fn abandon(&self, run: &Run) {
+        if run.has_ended() {
+            return;
+        }
+        if self.is_stopped() {
+            // What is remembered stays as it is: the next process goes on from there.
+            run.end(Err(Error::ShuttingDown));
+            return;
+        }
+        if let Some(turn) = run.record() {
+            self.close(turn.branch);
+        }
+        let end = Err(Error::Internal);
+        run.settle(&end, Digest::default());
+        run.end(end);
+    }
+
+    fn spawn(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
+        let stopped = self.stopped.clone();
+        let active = (share, self.metrics.active());
+        let run = async move {
+            let _active = active;
+            stopped.run_until_cancelled(run).await
+        };
+        self.tasks.spawn(Box::pin(run));
+    }
+
+    /// Takes up one turn that an earlier process has left.
+    fn restore(&self, id: record::TurnId, turn: record::Turn) {
+        self.store.passed_turn(id);
+        let branch = self.store.branch(BranchId(turn.branch));
+        let open = turn.phase.is_open();
+        let run = self.restored(id, turn);
+        self.ledger.restore(&run);
+        if !open || run.has_ended() {
+            return;
+        }
+        // Until the run has ended nobody else may post on its thread, or forget it.
+        let held = branch.and_then(|slot| {
+            let lease = slot.lease.clone().try_lock_owned().ok()?;
+            Some(Held { slot, lease })
+        });
+        self.left_in_all.fetch_add(1, Ordering::Relaxed);
+        let mut left = self.left();
+        left.entry(run.tenant).or_default().push(Left { run, held });
+    }
+
+    fn restored(&self, id: record::TurnId, mut turn: record::Turn) -> Arc<Run> {
+        if turn.phase == Phase::Intended && turn.thread.is_none() {
+            // Which thread the message began, if any, cannot be known.
+            turn.phase = Phase::Unknown;
+            turn.times.ended = Some(self.store.now());
+        }
+        let replays = self.settings.on_unknown == OnUnknown::Replay;
+        let untold = turn.times.told.is_none() && turn.times.written.is_none();
+        let dozes = turn.phase == Phase::Unknown && turn.thread.is_some() && untold && replays;
+        let run = Run::restored(id, turn, self.store.clone());
+        if dozes {
+            run.doze();
+        }
+        run
+    }
+
+    fn left(&self) -> MutexGuard<'_, HashMap<Tenant, Vec<Left>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, turn: &Turn) -> Ask {
+        Ask {
+            tenant: turn.caller.tenant,
+            request: self.request_key(turn),
+            keyed: self.idempotency_key(turn),
+        }
     }
 
     /// A place among the runs; a side call that is answered here needs none.
@@ -237,16 +421,14 @@ impl Shared {
             Ok(share) => return Ok(Some(share)),
             Err(full) => full,
         };
-        match self.resolver.preview(turn, hashes) {
-            Ok((Decision::Local, ..)) => Ok(None),
-            _ => {
-                self.metrics.shed(match full {
-                    Full::Tenant => Shed::Key,
-                    Full::All => Shed::All,
-                });
-                Err(full.into())
-            }
+        if let Ok((Decision::Local, ..)) = self.resolver.preview(turn, hashes) {
+            return Ok(None);
         }
+        self.metrics.shed(match full {
+            Full::Tenant => Shed::Key,
+            Full::All => Shed::All,
+        });
+        Err(full.into())
     }
 
     /// What makes a request the same request.
@@ -278,113 +460,6 @@ impl Shared {
             instructions: turn.instructions.as_deref().filter(|_| updated),
             updated,
             transcript: None,
-        }
-    }
-}
-
-impl Subscription {
-    /// As known by now: a later read may differ (`appended` becomes `replayed`).
-    pub fn place(&self) -> Place {
-        let place = self.progress.borrow().place.clone();
-        Place {
-            decision: if self.attached {
-                Decision::Attached
-            } else {
-                place.decision
-            },
-            ..place
-        }
-    }
-
-    /// Polls of the upstream so far, for the log.
-    pub fn polls(&self) -> u32 {
-        self.progress.borrow().polls
-    }
-
-    /// The next event. After `Completed` or `Failed` there is none: do not call again.
-    /// The texts before `Completed`, joined, are the answer's. Safe to drop at any time.
-    pub async fn next(&mut self) -> RunEvent {
-        loop {
-            let progress = self.progress.borrow_and_update().clone();
-            if let Some(event) = self.event(progress) {
-                return event;
-            }
-            if let Err(error) = self.changed().await {
-                return RunEvent::Failed(error);
-            }
-        }
-    }
-
-    /// Waits for the end. Safe to drop at any time.
-    pub async fn answer(&mut self) -> Result<Arc<Answer>, Error> {
-        loop {
-            let ended = self.progress.borrow_and_update().ended.clone();
-            if let Some(ended) = ended {
-                self.leaving = Leaving::Written;
-                return ended;
-            }
-            self.changed().await?;
-        }
-    }
-
-    /// The last byte was accepted by the caller's socket: this answer is not owed any more.
-    pub fn delivered(mut self) {
-        self.left = self.leaving;
-    }
-
-    /// Waits for a change in the run, at most until the caller's deadline.
-    async fn changed(&mut self) -> Result<(), Error> {
-        tokio::select! {
-            biased;
-            changed = self.progress.changed() => changed.map_err(|_| Error::Internal),
-            () = sleep_until(self.deadline) => Err(Error::Timeout),
-        }
-    }
-
-    fn event(&mut self, progress: Progress) -> Option<RunEvent> {
-        // An end without an answer comes first: a stream that has not begun need not begin.
-        if let Some(Err(error)) = &progress.ended {
-            self.leaving = Leaving::Written;
-            return Some(RunEvent::Failed(error.clone()));
-        }
-        let ended = progress.ended.and_then(Result::ok);
-        if !self.accepted && (progress.accepted || ended.is_some()) {
-            self.accepted = true;
-            return Some(RunEvent::Accepted);
-        }
-        let text = match &ended {
-            Some(answer) => Arc::from(answer.text.as_str()),
-            None => progress.text,
-        };
-        match text.strip_prefix(&*self.sent) {
-            Some("") => {}
-            Some(growth) => {
-                let growth = growth.to_owned();
-                self.sent = text;
-                return Some(RunEvent::Text(growth));
-            }
-            // An unfinished text may be shown shorter for a while; what was sent must come back.
-            None if ended.is_none() => return None,
-            None => {
-                return Some(RunEvent::Failed(Error::Upstream {
-                    what: "the text changed after it was sent".to_owned(),
-                    posted: true,
-                }));
-            }
-        }
-        let answer = ended?;
-        self.leaving = Leaving::Written;
-        Some(RunEvent::Completed(answer))
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.run.leave(self.left);
-        if self.attached
-            && let Some(ended) = &self.progress.borrow().ended
-        {
-            self.metrics.turn_ended(Decision::Attached, outcome(ended));
         }
     }
 }

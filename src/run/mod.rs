@@ -1,18 +1,25 @@
 //! One turn carried out on one thread: post the message, poll, report what happens.
 
 pub mod answer;
+pub mod audience;
 pub mod baseline;
 pub mod breaker;
 pub mod budget;
 pub mod calls;
 pub mod carry;
 pub mod clip;
+pub mod ending;
+pub mod growth;
 pub mod ledger;
+pub mod listing;
 pub mod live;
 pub mod pace;
 pub mod poll;
 pub mod post;
+pub mod replay;
+pub mod resume;
 pub mod share;
+pub mod subscription;
 pub mod tokens;
 
 use std::sync::Arc;

@@ -57,6 +57,14 @@ impl Pace {
         wait + wait / 4 * thousandth(thread, failures) / 1000
     }
 
+    /// How long one of many that would begin together waits: within one interval, for each thread
+    /// otherwise.
+    pub fn spread(&self, thread: &ThreadId) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        thread.hash(&mut hasher);
+        self.interval * (hasher.finish() % 1000) as u32 / 1000
+    }
+
     pub fn min_gap(&self) -> Duration {
         self.min_gap
     }

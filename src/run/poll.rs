@@ -5,14 +5,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{Reading, read_off};
+use super::audience::Run;
 use super::calls::Calls;
-use super::ledger::Run;
+use super::listing::Listing;
 use super::pace::Pace;
 use super::post::Accepted;
 use super::{Error, Finish};
 use crate::conversation::Caller;
+use crate::ids::Mark;
 use crate::metrics::Metrics;
-use crate::upstream::{ReadError, RunStatus, Thread, ThreadId};
+use crate::upstream::{ReadError, RunStatus, ThreadId};
 
 /// A run that says it has ended, and whose answer is not in the thread, is read again: at least so
 /// often, and for at least so long.
@@ -34,10 +36,12 @@ pub struct Poll<'a> {
     pub metrics: &'a Metrics,
     pub caller: &'a Caller,
     pub thread: &'a ThreadId,
-    /// The text that was posted.
-    pub text: &'a str,
+    /// Of the text that was posted.
+    pub mark: Mark,
     pub limit: Instant,
     pub run: &'a Run,
+    /// The run may have been under way for long, and no read of it is remembered.
+    pub wary: bool,
 }
 
 /// How a run ended.
@@ -103,13 +107,13 @@ impl Poll<'_> {
                 return Ended::Failed(Error::Expired);
             };
             let wait = match answer {
-                Ok(thread) => {
+                Ok(listing) => {
                     progress.failures = 0;
                     progress.unseen = false;
                     progress.lost_once = false;
-                    let reading = read_off(&accepted.seen, self.text, &thread);
+                    let reading = read_off(&accepted.seen, self.mark, &listing);
                     grown(progress.polls, reading.text.as_deref().unwrap_or_default());
-                    match self.judge(&mut progress, &thread, reading) {
+                    match self.judge(&mut progress, &listing, reading) {
                         Some(ended) => return self.left(ended),
                         None => self.wait(progress.polls),
                     }
@@ -169,27 +173,33 @@ impl Poll<'_> {
         Ok(self.pace.back_off(self.thread, progress.failures, asked))
     }
 
-    fn judge(&self, progress: &mut Progress, thread: &Thread, reading: Reading) -> Option<Ended> {
+    fn judge(&self, progress: &mut Progress, listing: &Listing, reading: Reading) -> Option<Ended> {
         let now = Instant::now();
-        let status = thread.status.unwrap_or(RunStatus::Pending);
+        let status = listing.status.unwrap_or(RunStatus::Pending);
         let finish = match status {
             RunStatus::Pending => {
                 progress.last_pending = now;
                 progress.missing = None;
                 progress.ungrown = 0;
-                if thread.status.is_some() && reading.text.is_some() {
+                if listing.status.is_some() && reading.text.is_some() {
                     progress.partial = reading.text;
                 }
                 return None;
             }
             RunStatus::Failed | RunStatus::Cancelled | RunStatus::Expired => {
-                return Some(Ended::Failed(ending(status, thread.failure.as_deref())));
+                return Some(Ended::Failed(ending(status, listing.failure.as_deref())));
             }
             RunStatus::Completed => Finish::Stop,
             RunStatus::Incomplete => Finish::Length,
         };
         if reading.text.is_some() {
-            if reading.text == progress.partial && progress.ungrown < UNGROWN_POLLS {
+            if self.wary {
+                // The end may be the previous run's, and the text may still grow.
+                if reading.text != progress.partial {
+                    progress.partial = reading.text;
+                    return None;
+                }
+            } else if reading.text == progress.partial && progress.ungrown < UNGROWN_POLLS {
                 progress.ungrown += 1;
                 return None;
             }
@@ -204,7 +214,7 @@ impl Poll<'_> {
             return None;
         }
         Some(Ended::Failed(match status {
-            RunStatus::Incomplete => ending(status, thread.failure.as_deref()),
+            RunStatus::Incomplete => ending(status, listing.failure.as_deref()),
             _ => Error::Upstream {
                 what: "the run completed, but its answer is not in the thread".to_owned(),
                 posted: true,

@@ -8,12 +8,12 @@ use super::Error;
 use super::answer::read_off;
 use super::baseline::{nothing_new, remember};
 use super::calls::Calls;
+use super::listing::Listing;
 use super::pace::Pace;
 use crate::conversation::Caller;
+use crate::ids::Mark;
 use crate::store::Seen;
-use crate::upstream::{
-    NewMessage, PostError, Posted, ReadError, Refusal, RunStatus, Thread, ThreadId,
-};
+use crate::upstream::{NewMessage, PostError, Posted, ReadError, Refusal, RunStatus, ThreadId};
 
 /// Attempts of a POST that never left this machine.
 const UNSENT_ATTEMPTS: u32 = 3;
@@ -76,20 +76,41 @@ impl Post<'_> {
         }
     }
 
-    /// On a thread that is known. `seen` is what our last read of it ended with, if it serves.
-    pub async fn append(
+    /// What a thread ends with before it is posted to. `seen` is what our last read of it ended with;
+    /// where that is missing, or `doubted`, the thread is read.
+    pub async fn baseline(
         &self,
         thread: &ThreadId,
         seen: Option<Seen>,
+        doubted: bool,
+    ) -> Result<Seen, Unposted> {
+        match seen {
+            Some(seen) if !doubted => Ok(seen),
+            Some(seen) => {
+                let (shown, _) = self.settled(thread).await?;
+                if nothing_new(&seen, &shown) {
+                    Ok(seen)
+                } else {
+                    Err(Unposted::Foreign)
+                }
+            }
+            // It cannot be told what was written since.
+            None if doubted => Err(Unposted::Foreign),
+            None => Ok(remember(&self.settled(thread).await?.0)),
+        }
+    }
+
+    /// On a thread that is known, and that ends with what was `seen`.
+    pub async fn append(
+        &self,
+        thread: &ThreadId,
+        seen: Seen,
         text: &str,
+        mark: Mark,
     ) -> Result<Accepted, Unposted> {
         let message = NewMessage {
             thread: Some(thread.clone()),
             text: text.to_owned(),
-        };
-        let seen = match seen {
-            Some(seen) => seen,
-            None => remember(&self.settled(thread).await?.0),
         };
         let mut retried = false;
         loop {
@@ -98,7 +119,7 @@ impl Post<'_> {
                 Err(error) => error,
             };
             match error {
-                PostError::Unknown(_) => return self.reconcile(thread, seen, text).await,
+                PostError::Unknown(_) => return self.reconcile(thread, seen, mark).await,
                 PostError::Refused(Refusal { status: 404, .. }) => return Err(Unposted::Lost),
                 // A run that is active, or was a moment ago, is a reason to refuse.
                 PostError::Refused(Refusal {
@@ -166,7 +187,7 @@ impl Post<'_> {
     }
 
     /// Reads the thread until no run is active in it; tells whether that had to be waited for.
-    async fn settled(&self, thread: &ThreadId) -> Result<(Thread, bool), Unposted> {
+    async fn settled(&self, thread: &ThreadId) -> Result<(Listing, bool), Unposted> {
         let failing = |wait| Unposted::Refused(Error::Failing(wait));
         self.calls.pass(self.caller).await.map_err(failing)?;
         let mut polls = 0;
@@ -202,17 +223,17 @@ impl Post<'_> {
     }
 
     /// Looks whether a message whose POST had no clear answer has come to the thread.
-    async fn reconcile(
+    pub async fn reconcile(
         &self,
         thread: &ThreadId,
         seen: Seen,
-        text: &str,
+        mark: Mark,
     ) -> Result<Accepted, Unposted> {
         let gap = self.pace.min_gap().max(SEARCHED_FOR / SEARCHES);
         for _ in 0..SEARCHES {
             sleep(gap).await;
             match self.calls.read(self.caller, thread).await {
-                Ok(shown) if is_shown(&seen, text, &shown) => {
+                Ok(shown) if is_shown(&seen, mark, &shown) => {
                     // This read was a poll: whatever it says of the run, the next one says too.
                     return Ok(Accepted {
                         posted: Posted {
@@ -233,8 +254,8 @@ impl Post<'_> {
 
 /// Whether our message is in the thread; where the read does not reach back to the last one, an
 /// older message may be equal, and it cannot be told.
-fn is_shown(seen: &Seen, text: &str, thread: &Thread) -> bool {
-    let reading = read_off(seen, text, thread);
+fn is_shown(seen: &Seen, mark: Mark, listing: &Listing) -> bool {
+    let reading = read_off(seen, mark, listing);
     reading.ours && reading.overlaps
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue};
@@ -16,7 +16,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use super::auth::{Caller, Gate};
+use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::BodyLimits;
 use super::refusal::Refusal;
@@ -71,16 +71,12 @@ impl Admission {
 /// The layer before every route that waits for an answer.
 pub async fn admit(
     State(admission): State<Admission>,
-    State(gate): State<Gate>,
     State(limits): State<BodyLimits>,
+    caller: Caller,
     request: Request,
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let caller = match Caller::from_request_parts(&mut parts, &gate).await {
-        Ok(caller) => caller,
-        Err(error) => return error.into_response(),
-    };
     // One whose length is not told may be as long as is allowed; one that is too long is refused.
     let bytes = told_length(&parts.headers, &body).map_or(limits.bytes, |told| {
         if told > limits.bytes { 0 } else { told }

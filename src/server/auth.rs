@@ -15,6 +15,7 @@ use super::listener::Peer;
 use super::refusal::Refusal;
 use crate::conversation;
 use crate::conversation::salt::Salt;
+use crate::run::live::Runner;
 use crate::secret::Secret;
 use crate::store::callers::CallerKeys;
 
@@ -134,6 +135,7 @@ pub struct Caller(pub conversation::Caller);
 impl<S: Send + Sync> FromRequestParts<S> for Caller
 where
     Gate: FromRef<S>,
+    Runner: FromRef<S>,
 {
     type Rejection = ApiError;
 
@@ -143,6 +145,8 @@ where
             return Ok(caller.clone());
         }
         let caller = Gate::from_ref(state).admit(&parts.headers, peer(parts))?;
+        // No key outlives the process: what was under way goes on once its key is here again.
+        Runner::from_ref(state).resume(&caller);
         Ok(Self(caller))
     }
 }

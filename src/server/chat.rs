@@ -25,7 +25,8 @@ use crate::config;
 use crate::conversation::{Decision, Plan, Turn};
 use crate::openai::chat::{self, Asked, ChatRequest, Chunks};
 use crate::openai::{Head, Policy};
-use crate::run::live::{NotStarted, Runner, Subscription};
+use crate::run::live::{NotStarted, Runner};
+use crate::run::subscription::Subscription;
 use crate::run::{self, Place, RunEvent};
 
 const DRY_RUN: HeaderName = HeaderName::from_static("x-dry-run");

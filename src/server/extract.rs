@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::refusal::Refusal;
 use crate::config;
 use crate::openai::Envelope;
+use crate::run::live::Runner;
 
 /// How long a body may be, and how long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,7 @@ where
     S: Send + Sync,
     T: DeserializeOwned + Send + 'static,
     Gate: FromRef<S>,
+    Runner: FromRef<S>,
     Heads: FromRef<S>,
     BodyLimits: FromRef<S>,
 {

@@ -22,7 +22,7 @@ use super::random_hex;
 use super::reply::{PROCESSING_MS, REQUEST_ID};
 use crate::conversation::Decision;
 use crate::metrics::{Metrics, Route};
-use crate::run::live::Subscription;
+use crate::run::subscription::Subscription;
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 

@@ -13,7 +13,7 @@ use super::chat::{Delivery, Exchange};
 use super::listener::Receipt;
 use crate::config::KeepAlive;
 use crate::openai::chat::Chunks;
-use crate::run::live::Subscription;
+use crate::run::subscription::Subscription;
 use crate::run::{self, RunEvent};
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

@@ -1,14 +1,16 @@
-//! The records as a concurrent map, bounded by count and age.
+//! The records as a concurrent map, bounded by count and age, and written through to a backend.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use tokio::time::Instant;
 
-use super::{Branch, BranchId, HandleKey, HandleRecord, Lease, LeaseLock, PASSED};
+use super::backend::{Backend, Table, Unwritten, Write};
+use super::record::{self, Turn, TurnId};
+use super::{Branch, BranchId, HandleKey, HandleRecord, Lease, LeaseLock, PASSED, State};
+use crate::clock::{Clock, Moment};
 use crate::ids::{Fingerprint, Handle};
 
 /// How many branches one fingerprint may lead to; the oldest make room.
@@ -20,18 +22,28 @@ const HANDLES_PER_BRANCH: usize = 16;
 /// How many busy branches are passed over in the search for one to forget.
 const BUSY_PASSED_OVER: usize = 16;
 
+/// How much is remembered, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// In branches.
+    pub max: usize,
+    pub max_age: Duration,
+}
+
 /// Every record of this process.
 #[derive(Debug)]
 pub struct Store {
+    backend: Arc<dyn Backend>,
+    clock: Clock,
     branches: DashMap<BranchId, Arc<Slot>>,
     /// Every tip that is or was, and the branches that have passed it.
     points: DashMap<Fingerprint, Vec<BranchId>>,
     handles: DashMap<HandleKey, HandleRecord>,
-    next: AtomicU64,
+    next_branch: AtomicU64,
+    next_turn: AtomicU64,
     /// Branches in the order they were last used; an entry that was used since is passed over.
-    order: Mutex<VecDeque<(Instant, BranchId)>>,
-    max: usize,
-    max_age: Duration,
+    order: Mutex<VecDeque<(Moment, BranchId)>>,
+    bounds: Bounds,
 }
 
 /// A branch's record, and what guards it.
@@ -41,30 +53,52 @@ pub struct Slot {
     pub lease: LeaseLock,
     /// Requests that wait for the lease.
     pub waiting: AtomicUsize,
-    record: Mutex<(Branch, Instant)>,
+    /// The backend has this branch, and so the handles that lead to it.
+    written: AtomicBool,
+    record: Mutex<Record>,
+}
+
+#[derive(Debug)]
+struct Record {
+    branch: Branch,
+    used: Moment,
+    forgotten: bool,
 }
 
 impl Slot {
+    fn new(id: BranchId, branch: Branch, used: Moment) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            lease: LeaseLock::default(),
+            waiting: AtomicUsize::new(0),
+            written: AtomicBool::new(false),
+            record: Mutex::new(Record {
+                branch,
+                used,
+                forgotten: false,
+            }),
+        })
+    }
+
     /// A copy of the record as it is.
     pub fn branch(&self) -> Branch {
-        self.lock().0.clone()
+        self.lock().branch.clone()
     }
 
     /// Looks at the record without copying it. Must not wait.
     pub fn look<T>(&self, look: impl FnOnce(&Branch) -> T) -> T {
-        look(&self.lock().0)
+        look(&self.lock().branch)
     }
 
-    /// Changes the record. Must not wait.
-    pub fn change<T>(&self, change: impl FnOnce(&mut Branch) -> T) -> T {
-        change(&mut self.lock().0)
+    fn used(&self) -> Moment {
+        self.lock().used
     }
 
-    fn used(&self) -> Instant {
-        self.lock().1
+    fn is_written(&self) -> bool {
+        self.written.load(Ordering::Acquire)
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Branch, Instant)> {
+    fn lock(&self) -> MutexGuard<'_, Record> {
         // A panic while a record was changed leaves a whole record: every change is one assignment
         // after another of values that are already made.
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
@@ -72,16 +106,83 @@ impl Slot {
 }
 
 impl Store {
-    pub fn new(max: usize, max_age: Duration) -> Self {
+    pub fn new(bounds: Bounds, clock: Clock, backend: Arc<dyn Backend>) -> Self {
         Self {
+            backend,
+            clock,
             branches: DashMap::new(),
             points: DashMap::new(),
             handles: DashMap::new(),
-            next: AtomicU64::new(0),
+            next_branch: AtomicU64::new(0),
+            next_turn: AtomicU64::new(0),
             order: Mutex::new(VecDeque::new()),
-            max,
-            max_age,
+            bounds,
         }
+    }
+
+    /// Takes up what an earlier process has left, before anybody asks.
+    pub fn restore(
+        &self,
+        mut branches: Vec<(BranchId, Branch, Moment)>,
+        handles: Vec<(HandleKey, HandleRecord)>,
+    ) {
+        branches.sort_by_key(|(id, _, used)| (*used, *id));
+        let newest = branches.iter().map(|(id, _, _)| id.0 + 1).max();
+        self.next_branch
+            .fetch_max(newest.unwrap_or_default(), Ordering::Relaxed);
+        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, branch, used) in branches {
+            for point in branch.passed.iter().chain([&branch.tip]) {
+                self.point(*point, id);
+            }
+            let slot = Slot::new(id, branch, used);
+            slot.written.store(true, Ordering::Release);
+            self.branches.insert(id, slot);
+            order.push_back((used, id));
+        }
+        drop(order);
+        for (key, record) in handles {
+            if self.branches.contains_key(&record.branch) {
+                self.handles.insert(key, record);
+            }
+        }
+    }
+
+    /// Makes the ids of turns go on beyond this one.
+    pub fn passed_turn(&self, id: TurnId) {
+        self.next_turn.fetch_max(id.0 + 1, Ordering::Relaxed);
+    }
+
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    pub fn new_turn(&self) -> TurnId {
+        TurnId(self.next_turn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub fn write_turn(&self, id: TurnId, turn: &Turn) {
+        let key = record::numbered(id.0);
+        self.put(Table::Turns, key, record::turn(turn));
+    }
+
+    pub fn forget_turn(&self, id: TurnId) {
+        self.take(Table::Turns, record::numbered(id.0));
+    }
+
+    /// Waits until everything that was changed so far outlives the process.
+    pub async fn flushed(&self) -> Result<(), Unwritten> {
+        self.backend.flushed().await
+    }
+
+    fn put(&self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        let value = Some(value);
+        self.backend.queue(Write { table, key, value });
+    }
+
+    fn take(&self, table: Table, key: Vec<u8>) {
+        let value = None;
+        self.backend.queue(Write { table, key, value });
     }
 
     /// Branches remembered.
@@ -96,7 +197,7 @@ impl Store {
     /// The branch. One that has been out of use for too long is forgotten.
     pub fn branch(&self, id: BranchId) -> Option<Arc<Slot>> {
         let slot = self.kept(id)?;
-        let old = Instant::now().saturating_duration_since(slot.used()) > self.max_age;
+        let old = self.now().since(slot.used()) > self.bounds.max_age;
         // A lease that cannot be had means a run under way.
         if old && slot.lease.try_lock().is_ok() {
             self.forget(id);
@@ -107,18 +208,13 @@ impl Store {
 
     /// Remembers a new branch; its lease is held before anybody else can see it.
     pub fn insert(&self, branch: Branch) -> (Arc<Slot>, Lease) {
-        let id = BranchId(self.next.fetch_add(1, Ordering::Relaxed));
-        let lock = LeaseLock::default();
-        let lease = lock
+        let id = BranchId(self.next_branch.fetch_add(1, Ordering::Relaxed));
+        let slot = Slot::new(id, branch, self.now());
+        let lease = slot
+            .lease
             .clone()
             .try_lock_owned()
             .expect("nobody else knows of this lock yet");
-        let slot = Arc::new(Slot {
-            id,
-            lease: lock,
-            waiting: AtomicUsize::new(0),
-            record: Mutex::new((branch, Instant::now())),
-        });
         self.branches.insert(id, slot.clone());
         self.touch(&slot);
         (slot, lease)
@@ -129,7 +225,14 @@ impl Store {
         let Some((_, slot)) = self.branches.remove(&id) else {
             return;
         };
-        let branch = slot.branch();
+        let branch = {
+            let mut record = slot.lock();
+            record.forgotten = true;
+            if slot.is_written() {
+                self.take(Table::Branches, record::numbered(id.0));
+            }
+            record.branch.clone()
+        };
         for point in branch.passed.iter().chain([&branch.tip]) {
             self.unpoint(*point, id);
         }
@@ -148,9 +251,44 @@ impl Store {
             .collect()
     }
 
-    /// Makes `tip` the tip of a branch, and its present tip an earlier one.
+    /// Changes a branch's record, but for its tip. Must not wait.
+    pub fn change<T>(&self, slot: &Slot, change: impl FnOnce(&mut Branch) -> T) -> T {
+        let mut record = slot.lock();
+        let changed = change(&mut record.branch);
+        if record.forgotten {
+            return changed;
+        }
+        let Some(bytes) = record::branch(&record.branch, record.used) else {
+            return changed;
+        };
+        self.put(Table::Branches, record::numbered(slot.id.0), bytes);
+        if slot.written.swap(true, Ordering::AcqRel) {
+            return changed;
+        }
+        let names = record.branch.handles.clone();
+        let tenant = record.branch.tenant;
+        drop(record);
+        for name in names {
+            let key = (tenant, name);
+            if let Some(record) = self.handles.get(&key)
+                && record.branch == slot.id
+            {
+                self.write_handle(&key, *record);
+            }
+        }
+        changed
+    }
+
+    /// Makes sure that a branch's thread is never posted to again.
+    pub fn close(&self, slot: &Slot) {
+        self.change(slot, |branch| branch.state = State::Closed);
+    }
+
+    /// Changes a branch's record and its tip, and makes its present tip an earlier one.
     pub fn advance(&self, slot: &Slot, change: impl FnOnce(&mut Branch)) {
-        let (before, tip, dropped) = slot.change(|branch| {
+        let now = self.now();
+        slot.lock().used = now;
+        let (before, tip, dropped) = self.change(slot, |branch| {
             // That a transcript without messages was passed says nothing: all of them begin so.
             let before = (!branch.window.is_empty()).then_some(branch.tip);
             branch.passed.extend(before);
@@ -176,7 +314,7 @@ impl Store {
 
     /// Makes a handle lead to this branch, unless the branch is forgotten.
     pub fn set_handle(&self, handle: &Handle, slot: &Slot, delta: bool) {
-        let (tenant, dropped) = slot.change(|branch| {
+        let (tenant, dropped) = self.change(slot, |branch| {
             branch.handles.retain(|known| known != handle);
             branch.handles.push(handle.clone());
             let excess = branch.handles.len() > HANDLES_PER_BRANCH;
@@ -190,7 +328,7 @@ impl Store {
             branch: slot.id,
             delta,
         };
-        self.handles.insert(key.clone(), record);
+        self.lead(&key, record, slot);
         if !self.branches.contains_key(&slot.id) {
             self.drop_handle(&key, slot.id);
         }
@@ -208,23 +346,56 @@ impl Store {
         {
             self.drop_handle(&key, known.branch);
         }
-        let claimed = *self.handles.entry(key).or_insert(record) == record;
+        let claimed = *self.handles.entry(key.clone()).or_insert(record) == record;
         if claimed {
-            slot.change(|branch| branch.handles.push(handle.clone()));
+            self.change(slot, |branch| branch.handles.push(handle.clone()));
         }
         claimed
+    }
+
+    /// Makes a handle lead to a branch. The backend learns of it no sooner than of the branch: a
+    /// conversation whose new thread never came about is still found where it was.
+    fn lead(&self, key: &HandleKey, record: HandleRecord, slot: &Slot) {
+        let mut place = self.handles.entry(key.clone()).or_insert(record);
+        *place = record;
+        if slot.is_written() {
+            self.write_handle(key, record);
+        }
+    }
+
+    /// Called with the handle's place in the map held, so that writes come in the changes' order.
+    fn write_handle(&self, key: &HandleKey, record: HandleRecord) {
+        self.put(
+            Table::Handles,
+            record::handle_key(key),
+            record::handle_value(record),
+        );
     }
 
     /// A request on this handle carried an assistant message: from now on each is a whole history.
     pub fn end_delta(&self, key: &HandleKey) {
         if let Some(mut record) = self.handles.get_mut(key) {
-            record.delta = false;
+            if !std::mem::replace(&mut record.delta, false) {
+                return;
+            }
+            let written = self
+                .kept(record.branch)
+                .is_some_and(|slot| slot.is_written());
+            if written {
+                self.write_handle(key, *record);
+            }
         }
     }
 
     /// Forgets a handle, if it leads to this branch.
     fn drop_handle(&self, key: &HandleKey, id: BranchId) {
-        self.handles.remove_if(key, |_, record| record.branch == id);
+        self.handles.remove_if(key, |_, record| {
+            let leads = record.branch == id;
+            if leads {
+                self.take(Table::Handles, record::handle_key(key));
+            }
+            leads
+        });
     }
 
     fn kept(&self, id: BranchId) -> Option<Arc<Slot>> {
@@ -250,8 +421,8 @@ impl Store {
 
     /// Notes that a branch is used, and makes room for it.
     fn touch(&self, slot: &Slot) {
-        let now = Instant::now();
-        slot.lock().1 = now;
+        let now = self.now();
+        slot.lock().used = now;
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         order.push_back((now, slot.id));
         let mut expired = Vec::new();
@@ -262,8 +433,8 @@ impl Store {
                 Some(slot) if slot.used() != used => {}
                 Some(slot) => {
                     let remaining = self.branches.len() - expired.len();
-                    let old = now.saturating_duration_since(used) > self.max_age;
-                    if !old && remaining <= self.max {
+                    let old = now.since(used) > self.bounds.max_age;
+                    if !old && remaining <= self.bounds.max {
                         order.push_front((used, id));
                         break;
                     }
@@ -291,7 +462,7 @@ impl Store {
     }
 
     /// Drops entries of branches that were used since, once they outnumber the others.
-    fn compact(&self, order: &mut VecDeque<(Instant, BranchId)>) {
+    fn compact(&self, order: &mut VecDeque<(Moment, BranchId)>) {
         if order.len() <= 2 * self.branches.len() + 1024 {
             return;
         }

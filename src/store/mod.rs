@@ -3,14 +3,19 @@
 pub mod backend;
 pub mod callers;
 pub mod memory;
+pub mod record;
+mod restored;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::ids::{Digest, Fingerprint, Handle, Tenant};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Digest, Fingerprint, Handle, Short, Tenant, cut};
 use crate::upstream::ThreadId;
 
-pub use memory::{Slot, Store};
+pub use memory::{Bounds, Slot, Store};
+pub use restored::Restored;
 
 /// How many of a branch's last messages are known by their short hashes.
 pub const WINDOW: usize = 64;
@@ -18,7 +23,7 @@ pub const WINDOW: usize = 64;
 /// How many of a branch's earlier tips are kept matchable.
 pub const PASSED: usize = 256;
 
-/// A branch's own id, unique in this process.
+/// A branch's own id, unique in this state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BranchId(pub u64);
 
@@ -34,13 +39,16 @@ pub struct Branch {
     /// The transcript that the thread holds.
     pub tip: Fingerprint,
     /// Short hashes of the transcript's last messages, oldest first, for callers that send a window.
-    pub window: VecDeque<u64>,
+    pub window: VecDeque<Short>,
     pub instructions: Digest,
     pub state: State,
     /// What our last read of the thread ended with.
     pub seen: Option<Seen>,
     /// Earlier tips, oldest first.
     pub passed: VecDeque<Fingerprint>,
+    /// Remembered by an earlier process, perhaps from before others wrote: the thread is read before
+    /// it is posted to.
+    pub doubted: bool,
 }
 
 /// Whether a branch's thread may be posted to.
@@ -55,10 +63,10 @@ pub enum State {
 }
 
 /// What a read of a thread ended with, so that the next read can tell what is new.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// Hashes of the newest messages, oldest first.
-    pub keys: Vec<u64>,
+    /// Keyed hashes of the newest messages, oldest first.
+    pub keys: Vec<Short>,
     /// How many messages that read showed.
     pub total: usize,
     /// The order in which the upstream lists messages, where it could be told.
@@ -92,7 +100,7 @@ impl Branch {
 
     /// Whether the last messages of this branch are these, for callers that send a window.
     pub fn ends_with(&self, digests: &[Digest]) -> bool {
-        let short = digests.iter().map(short);
+        let short = digests.iter().map(cut);
         digests.len() <= self.window.len()
             && self
                 .window
@@ -104,19 +112,16 @@ impl Branch {
 
     /// Moves the tip over `digests` to `tip`.
     pub fn advance(&mut self, tip: Fingerprint, digests: &[Digest]) {
-        self.window.extend(digests.iter().map(short));
-        let excess = self.window.len().saturating_sub(WINDOW);
-        self.window.drain(..excess);
+        self.extend_window(digests.iter().map(cut));
         self.tip = tip;
     }
-}
 
-/// The first eight bytes of a digest.
-pub fn short(digest: &Digest) -> u64 {
-    digest
-        .iter()
-        .take(8)
-        .fold(0, |short, byte| short << 8 | u64::from(*byte))
+    /// Adds to the short hashes of the last messages.
+    pub fn extend_window(&mut self, shorts: impl IntoIterator<Item = Short>) {
+        self.window.extend(shorts);
+        let excess = self.window.len().saturating_sub(WINDOW);
+        self.window.drain(..excess);
+    }
 }
 
 /// A lease on a branch: one run at a time on a thread. Waiters get it in the order they came.

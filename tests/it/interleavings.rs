@@ -9,9 +9,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use chaturdata_proxy::config::Config;
+use chaturdata_proxy::conversation::resolve::Secrets;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
-use chaturdata_proxy::run::live::Runner;
+use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::server::{Access, Parts, Stop, router};
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
@@ -389,12 +390,13 @@ fn interleave(lives: &[Vec<Step>]) {
         config.conversations.transcript = 1 << 20;
         let salt = Salt::random().unwrap();
         let metrics = Arc::new(Metrics::new());
-        let runner = Runner::new(
-            &config,
-            Arc::new(sandbox.clone()),
-            salt.clone(),
-            metrics.clone(),
-        );
+        let secrets = Secrets {
+            salt: salt.clone(),
+            ids: Salt::random().unwrap(),
+        };
+        let upstream = Arc::new(sandbox.clone());
+        let foundation = Foundation::in_memory(upstream, secrets, metrics.clone());
+        let runner = Runner::new(&config, foundation);
         let door = Door {
             router: router(Parts {
                 config: Arc::new(config),

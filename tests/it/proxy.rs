@@ -7,9 +7,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use chaturdata_proxy::config::Config;
+use chaturdata_proxy::conversation::resolve::Secrets;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
-use chaturdata_proxy::run::live::Runner;
+use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::server::{self, Access, Limits, Stop};
 use chaturdata_proxy::store::callers::CallerKeys;
@@ -152,7 +153,12 @@ impl Proxy {
         let metrics = Arc::new(Metrics::new());
         let salt = Salt::random().unwrap();
         let upstream = Arc::new(sandbox.clone());
-        let runner = Runner::new(&config, upstream, salt.clone(), Arc::clone(&metrics));
+        let secrets = Secrets {
+            salt: salt.clone(),
+            ids: Salt::random().unwrap(),
+        };
+        let foundation = Foundation::in_memory(upstream, secrets, Arc::clone(&metrics));
+        let runner = Runner::new(&config, foundation);
         let signal = CancellationToken::new();
         let stop = Stop::on(signal.clone());
         let router = server::router(server::Parts {

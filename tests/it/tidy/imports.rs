@@ -1,7 +1,7 @@
 //! Imports run one way: from the server inwards, and never back.
 
 /// Which modules each module may import. `app` may import all, and nobody imports `app`.
-const IMPORTS: [(&str, &[&str]); 11] = [
+const IMPORTS: [(&str, &[&str]); 12] = [
     (
         "server",
         &[
@@ -28,6 +28,7 @@ const IMPORTS: [(&str, &[&str]); 11] = [
             "store",
             "config",
             "metrics",
+            "clock",
             "ids",
             "secret",
         ],
@@ -36,21 +37,23 @@ const IMPORTS: [(&str, &[&str]); 11] = [
         "conversation",
         &["upstream", "store", "config", "ids", "secret"],
     ),
-    ("store", &["upstream", "config", "ids", "secret"]),
+    ("store", &["upstream", "config", "clock", "ids", "secret"]),
     ("upstream", &["config", "secret"]),
     ("metrics", &["conversation"]),
     ("cli", &["config"]),
     ("config", &["secret"]),
+    ("clock", &[]),
     ("ids", &[]),
     ("secret", &[]),
 ];
 
 /// Parts of a module that only some may import, beside the module itself and `app`.
-const RESERVED: [(&str, &[&str]); 5] = [
+const RESERVED: [(&str, &[&str]); 6] = [
     ("upstream::chaturdata", &[]),
     ("upstream::wire", &[]),
     ("upstream::sandbox", &["server"]),
     ("conversation::resolve", &["run"]),
+    ("conversation::queue", &["run"]),
     ("store::memory", &["run", "conversation"]),
 ];
 

@@ -1,0 +1,67 @@
+//! A thread as one read shows it, each message with the keyed hashes that it is known by later.
+
+use crate::conversation::canonical::squashed;
+use crate::conversation::salt::Salt;
+use crate::ids::{Mark, Short, cut};
+use crate::upstream::{Message, Role, RunStatus, Thread};
+
+/// One read of a thread.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// As the upstream lists them.
+    pub lines: Vec<Line>,
+    pub status: Option<RunStatus>,
+    pub failure: Option<String>,
+}
+
+/// A message, and what it is known by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub message: Message,
+    pub mark: Mark,
+    /// Of its id, or else of all that it shows.
+    pub key: Short,
+}
+
+impl Listing {
+    pub fn of(salt: &Salt, thread: Thread) -> Self {
+        Self {
+            lines: thread
+                .messages
+                .into_iter()
+                .map(|message| Line::of(salt, message))
+                .collect(),
+            status: thread.status,
+            failure: thread.failure,
+        }
+    }
+}
+
+impl Line {
+    fn of(salt: &Salt, message: Message) -> Self {
+        let mark = mark(salt, &message.text);
+        let key = match &message.id {
+            Some(id) => salt.hash("message id", [id.as_bytes()]),
+            None => {
+                let role = [match message.role {
+                    Some(Role::User) => 1,
+                    Some(Role::Assistant) => 2,
+                    None => 0,
+                }];
+                let time = message.created_at.map(|at| at.to_bits().to_le_bytes());
+                let time = time.as_ref().map_or(&[][..], |time| time);
+                salt.hash("shown message", [&role, time, mark.0.as_slice()])
+            }
+        };
+        Self {
+            message,
+            mark,
+            key: cut(&key),
+        }
+    }
+}
+
+/// What a text that was posted is found by in its thread, however its white space comes back.
+pub fn mark(salt: &Salt, text: &str) -> Mark {
+    Mark(cut(&salt.hash("posted", [squashed(text).as_bytes()])))
+}

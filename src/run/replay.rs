@@ -1,0 +1,109 @@
+//! Leaves a thread for a new one, which begins with what the conversation has been so far.
+
+use tokio::time::sleep;
+
+use super::Error;
+use super::baseline::in_order;
+use super::carry::{Beginning, Carry, Step, Why};
+use super::listing::Line;
+use crate::config::OnUnknown;
+use crate::conversation::queue::Held;
+use crate::conversation::{Decision, Message, Role, transcript};
+use crate::store::Seen;
+use crate::upstream::{self, ThreadId};
+
+/// Reads of a thread that a transcript is wanted of.
+pub const TRANSCRIPT_READS: u32 = 3;
+
+impl Carry {
+    /// Leaves a thread for a new one, which begins with what the conversation has been so far.
+    pub async fn replay(&self, old: Held, why: Why) -> Result<Step, Error> {
+        let branch = old.slot.branch();
+        self.shared.store.close(&old.slot);
+        if why == Why::Unknown && self.shared.settings.on_unknown == OnUnknown::Tell {
+            return Err(Error::OutcomeUnknown);
+        }
+        let transcript = if !self.turn.history.is_empty() {
+            self.transcript_of_history()
+        } else if branch.seen.is_none() {
+            None
+        } else if why == Why::Lost {
+            self.shared.store.forget(old.slot.id);
+            return Err(Error::NoConversation(self.conversation.to_string()));
+        } else {
+            let thread = branch.thread.as_ref().ok_or(Error::Internal)?;
+            self.transcript_of_thread(thread, &branch.seen.unwrap_or_default())
+                .await
+                .map_err(|error| match why {
+                    Why::Unknown => Error::OutcomeUnknown,
+                    Why::Closed | Why::Lost | Why::Foreign => error,
+                })?
+        };
+        let key = (self.turn.caller.tenant, self.conversation.clone());
+        let record = self.shared.store.handle(&key);
+        let delta = record.is_none_or(|record| record.delta);
+        let held = self
+            .shared
+            .resolver
+            .anew(&self.turn, &self.hashes, &self.conversation);
+        if self.turn.history.is_empty() {
+            self.shared.store.change(&held.slot, |new| {
+                new.tip = branch.tip;
+                new.window = branch.window;
+            });
+        }
+        self.run
+            .report(|progress| progress.place.decision = Decision::Replayed);
+        Ok(Step::Begin(Beginning {
+            held,
+            transcript,
+            before: Some((old.slot, delta)),
+        }))
+    }
+
+    pub fn transcript_of_history(&self) -> Option<String> {
+        transcript::bounded(&self.turn.history, self.shared.transcript)
+    }
+
+    /// The conversation as its thread shows it up to our last read, for a caller that sends new
+    /// text alone.
+    async fn transcript_of_thread(
+        &self,
+        thread: &ThreadId,
+        seen: &Seen,
+    ) -> Result<Option<String>, Error> {
+        for failures in 1..=TRANSCRIPT_READS {
+            match self.shared.calls.read(&self.turn.caller, thread).await {
+                Ok(shown) => {
+                    let messages: Vec<Message> =
+                        in_order(seen, &shown).into_iter().map(quoted).collect();
+                    return Ok(transcript::bounded(&messages, self.shared.transcript));
+                }
+                Err(upstream::ReadError::KeyRefused(status)) => {
+                    return Err(Error::KeyRefused(status));
+                }
+                Err(upstream::ReadError::NoThread) => {
+                    return Err(Error::NoConversation(self.conversation.to_string()));
+                }
+                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {
+                    sleep(self.shared.pace.back_off(thread, failures, None)).await;
+                }
+            }
+        }
+        Err(Error::Unreachable)
+    }
+}
+
+fn quoted(line: &Line) -> Message {
+    let message = &line.message;
+    Message {
+        role: match message.role {
+            Some(upstream::Role::Assistant) => Role::Assistant,
+            Some(upstream::Role::User) | None => Role::User,
+        },
+        text: message.text.clone(),
+        calls: Vec::new(),
+        answers: None,
+        parts: Vec::new(),
+    }
+}

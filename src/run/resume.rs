@@ -1,0 +1,224 @@
+//! Turns that an earlier process has left: brought to their end, and told to those who ask again.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+
+use super::answer::{Reading, read_off};
+use super::audience::Run;
+use super::carry::Carry;
+use super::ending::{Ending, advance, ending, said};
+use super::live::Shared;
+use super::poll::{Ended, Poll};
+use super::post::{Accepted, Post, Unposted};
+use super::replay::TRANSCRIPT_READS;
+use super::{Error, Finish};
+use crate::config::OnUnknown;
+use crate::conversation::Caller;
+use crate::conversation::queue::Held;
+use crate::ids::Digest;
+use crate::store::record::{Phase, Turn};
+use crate::upstream::{self, Posted, ThreadId};
+
+/// A turn whose run may be under way. Nothing of it is posted: its text is not remembered.
+#[derive(Debug)]
+pub struct Resume {
+    pub shared: Arc<Shared>,
+    pub run: Arc<Run>,
+    pub caller: Caller,
+    /// The branch of its thread, where that is remembered.
+    pub held: Option<Held>,
+    pub turn: Turn,
+    pub limit: Instant,
+}
+
+/// How it stands with the turn.
+enum Stand {
+    /// To be told, with what the whole answer is known by.
+    Ended(Result<Ending, Error>),
+    /// Whoever asks again has it carried on from this phase; who waits is told this.
+    Rests(Phase, Error),
+    /// As it was left: only another key, or another process, can do more.
+    Left(Error),
+}
+
+impl Drop for Resume {
+    fn drop(&mut self) {
+        self.shared.abandon(&self.run);
+    }
+}
+
+impl Resume {
+    /// To the end, whoever listens.
+    pub async fn out(self) {
+        let thread = self.turn.thread.as_deref().map(|id| ThreadId(id.into()));
+        let stand = match &thread {
+            Some(thread) => self.stand(thread).await,
+            None => Stand::Ended(Err(Error::OutcomeUnknown)),
+        };
+        match stand {
+            Stand::Ended(end) => {
+                let whole = end
+                    .as_ref()
+                    .map_or(Digest::default(), |ending| ending.whole);
+                let end = end.map(|ending| Arc::new(ending.answer));
+                self.run.settle(&end, whole);
+                self.shared.flushed().await;
+                self.run.end(end);
+            }
+            Stand::Rests(phase, error) => {
+                self.run.note(|turn| turn.phase = phase);
+                self.shared.flushed().await;
+                self.shared.put_to_rest(&self.run);
+                self.run.end(Err(error));
+            }
+            Stand::Left(error) => self.run.end(Err(error)),
+        }
+    }
+
+    async fn stand(&self, thread: &ThreadId) -> Stand {
+        let pace = &self.shared.pace;
+        // All of them are resumed at once.
+        sleep(pace.spread(thread)).await;
+        let mut accepted = Accepted {
+            posted: Posted {
+                thread: thread.clone(),
+                status: None,
+                failure: None,
+            },
+            seen: self.turn.seen.clone(),
+        };
+        if self.turn.phase == Phase::Intended {
+            let post = Post {
+                calls: &self.shared.calls,
+                pace,
+                caller: &self.caller,
+                limit: self.limit,
+            };
+            let seen = self.turn.seen.clone();
+            accepted = match post.reconcile(thread, seen, self.turn.posted).await {
+                Ok(accepted) => accepted,
+                Err(unposted) => return self.unposted(unposted),
+            };
+            self.run.note(|turn| turn.phase = Phase::Accepted);
+        }
+        let poll = Poll {
+            calls: &self.shared.calls,
+            pace,
+            metrics: &self.shared.metrics,
+            caller: &self.caller,
+            thread,
+            mark: self.turn.posted,
+            limit: self.limit,
+            wary: true,
+            run: &self.run,
+        };
+        let report = |polls, _: &str| self.run.report(|progress| progress.polls = polls);
+        match poll.follow(&accepted, report).await {
+            Ended::Answered(reading, finish) => self.answered(&reading, finish),
+            Ended::Lost => {
+                self.close();
+                Stand::Rests(Phase::Lost, interrupted())
+            }
+            Ended::Failed(error @ Error::KeyRefused(_)) => Stand::Left(error),
+            Ended::Failed(error) => {
+                self.close();
+                Stand::Ended(Err(error))
+            }
+        }
+    }
+
+    /// The message did not come to its thread, as far as can be told: it may come yet.
+    fn unposted(&self, unposted: Unposted) -> Stand {
+        if let Unposted::Refused(error @ Error::KeyRefused(_)) = unposted {
+            return Stand::Left(error);
+        }
+        self.close();
+        match self.shared.settings.on_unknown {
+            OnUnknown::Replay => Stand::Rests(Phase::Unknown, interrupted()),
+            OnUnknown::Tell => Stand::Ended(Err(Error::OutcomeUnknown)),
+        }
+    }
+
+    fn answered(&self, reading: &Reading, finish: Finish) -> Stand {
+        let salt = &self.shared.salt;
+        let Some(limits) = self.run.limits() else {
+            // Where it is cut, and so what its caller will show of it, only the request says.
+            self.close();
+            let whole = said(salt, reading.text.as_deref().unwrap_or_default());
+            return Stand::Rests(Phase::Answered(whole), interrupted());
+        };
+        let ending = ending(salt, &limits, reading, finish);
+        if let Some(held) = &self.held {
+            let told = (&ending.answer, reading);
+            advance(&self.shared.store, salt, &held.slot, &self.turn, told);
+        }
+        Stand::Ended(Ok(ending))
+    }
+
+    fn close(&self) {
+        self.shared.close(self.turn.branch);
+    }
+}
+
+/// Told to a caller that had attached: asking again has the turn carried on.
+fn interrupted() -> Error {
+    Error::Upstream {
+        what: "a restart of the proxy interrupted the turn; send the same request again".to_owned(),
+        posted: false,
+    }
+}
+
+impl Carry {
+    /// To the end, from where an earlier process has left the turn.
+    pub async fn on(self, left: Turn) {
+        let outcome = match self.recollect(&left).await {
+            Ok(Some(ending)) => Ok(ending),
+            Ok(None) => match self.shared.resolver.resolve(&self.turn, &self.hashes) {
+                Ok(resolved) => {
+                    self.run.report(|progress| {
+                        progress.place.conversation = resolved.conversation.to_string();
+                        progress.place.decision = resolved.decision;
+                    });
+                    self.steps(resolved.continuation).await
+                }
+                Err(unresolved) => Err(unresolved.into()),
+            },
+            Err(error) => {
+                self.shared.put_to_rest(&self.run);
+                self.run.end(Err(error));
+                return;
+            }
+        };
+        self.tell(outcome).await;
+    }
+
+    /// The answer that the turn had before the restart, if its thread still shows it.
+    async fn recollect(&self, left: &Turn) -> Result<Option<Ending>, Error> {
+        let (Phase::Answered(whole), Some(thread)) = (left.phase, &left.thread) else {
+            return Ok(None);
+        };
+        let thread = ThreadId(thread.as_str().into());
+        for failures in 1..=TRANSCRIPT_READS {
+            match self.shared.calls.read(&self.turn.caller, &thread).await {
+                Ok(listing) => {
+                    let reading = read_off(&left.seen, left.posted, &listing);
+                    let finish = match listing.status {
+                        Some(upstream::RunStatus::Incomplete) => Finish::Length,
+                        _ => Finish::Stop,
+                    };
+                    let ending = ending(&self.shared.salt, &self.turn.limits, &reading, finish);
+                    return Ok((reading.ours && ending.whole == whole).then_some(ending));
+                }
+                Err(upstream::ReadError::KeyRefused(status)) => {
+                    return Err(Error::KeyRefused(status));
+                }
+                Err(upstream::ReadError::NoThread) => return Ok(None),
+                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {
+                    sleep(self.shared.pace.back_off(&thread, failures, None)).await;
+                }
+            }
+        }
+        Err(Error::Unreachable)
+    }
+}

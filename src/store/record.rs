@@ -1,0 +1,207 @@
+//! How records are written down: ids, keyed hashes and times.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Branch, BranchId, HandleKey, HandleRecord, Seen, State};
+use crate::clock::Moment;
+use crate::ids::{Digest, Fingerprint, Handle, Mark, Short, Tenant};
+use crate::upstream::ThreadId;
+
+/// A record that cannot be what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record cannot be read")]
+pub struct Unreadable;
+
+/// A turn's own id, unique in this state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TurnId(pub u64);
+
+/// What is remembered of one turn, so that its message is posted once and its answer found again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    pub tenant: Tenant,
+    /// A keyed hash of everything that makes a request the same request.
+    pub request: [u8; 32],
+    /// The keyed hash of its `Idempotency-Key`.
+    pub keyed: Option<[u8; 32]>,
+    /// What its caller was told that the conversation is called.
+    pub conversation: String,
+    /// Of the thread that it is posted on.
+    pub branch: u64,
+    /// `None` while a new thread has no name yet.
+    pub thread: Option<String>,
+    /// Of the text that was posted.
+    pub posted: Mark,
+    /// What the thread ended with before.
+    pub seen: Seen,
+    /// The branch's tip before the turn, and with the prompt.
+    pub before: Fingerprint,
+    pub prompted: Fingerprint,
+    /// The prompt's last messages, for the branch's window.
+    pub window: Vec<Short>,
+    pub cut: Cut,
+    pub phase: Phase,
+    pub times: Times,
+}
+
+/// How the caller wants its answer cut. Stop sequences are text, and are not written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    At(Option<u64>),
+    /// Only the request itself says where.
+    Unsaid,
+}
+
+/// How far a turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Its message may be posted, or may be posted yet.
+    Intended,
+    /// The upstream has the message.
+    Accepted,
+    /// The thread holds the answer, which has this digest before it is cut.
+    Answered(Digest),
+    /// The message is nowhere, or where nobody finds it: the turn can be carried out again.
+    Lost,
+    /// It may be that the message was posted, and nobody will know.
+    Unknown,
+    Failed,
+    Cancelled,
+    Expired,
+    /// The upstream answered with nonsense after it took the message.
+    Garbled,
+    /// A fault of ours.
+    Broken,
+}
+
+/// When what happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    pub began: Moment,
+    pub ended: Option<Moment>,
+    /// When a caller last left without its answer.
+    pub left: Option<Moment>,
+    /// When the answer was last written out to the last byte.
+    pub written: Option<Moment>,
+    /// When the error was first and last told.
+    pub told: Option<(Moment, Moment)>,
+}
+
+impl Phase {
+    /// Whether the turn is still to be brought to its end.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Intended | Self::Accepted)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct BranchLine<'a> {
+    tenant: Tenant,
+    used: Moment,
+    #[serde(borrow)]
+    handles: Vec<&'a str>,
+    narrow: Option<&'a str>,
+    thread: &'a str,
+    tip: Fingerprint,
+    window: VecDeque<Short>,
+    instructions: Digest,
+    open: bool,
+    seen: Option<Seen>,
+    passed: VecDeque<Fingerprint>,
+}
+
+/// `None` for a branch that has no thread: there is nothing to remember of it.
+pub fn branch(branch: &Branch, used: Moment) -> Option<Vec<u8>> {
+    let thread = branch.thread.as_ref()?;
+    Some(bytes(&BranchLine {
+        tenant: branch.tenant,
+        used,
+        handles: branch.handles.iter().map(|handle| &*handle.0).collect(),
+        narrow: branch.narrow.as_deref(),
+        thread: &thread.0,
+        tip: branch.tip,
+        window: branch.window.clone(),
+        instructions: branch.instructions,
+        open: branch.state == State::Open,
+        seen: branch.seen.clone(),
+        passed: branch.passed.clone(),
+    }))
+}
+
+pub fn read_branch(key: &[u8], value: &[u8]) -> Result<(BranchId, Branch, Moment), Unreadable> {
+    let line: BranchLine<'_> = value_of(value)?;
+    let branch = Branch {
+        tenant: line.tenant,
+        handles: line.handles.into_iter().map(handle).collect(),
+        narrow: line.narrow.map(str::to_owned),
+        thread: Some(ThreadId(line.thread.into())),
+        tip: line.tip,
+        window: line.window,
+        instructions: line.instructions,
+        state: if line.open {
+            State::Open
+        } else {
+            State::Closed
+        },
+        seen: line.seen,
+        passed: line.passed,
+        doubted: true,
+    };
+    Ok((BranchId(number(key)?), branch, line.used))
+}
+
+/// The key of a record that is known by a number, in the numbers' order.
+pub fn numbered(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+pub fn handle_key((tenant, handle): &HandleKey) -> Vec<u8> {
+    [tenant.0.as_slice(), handle.0.as_bytes()].concat()
+}
+
+pub fn handle_value(record: HandleRecord) -> Vec<u8> {
+    bytes(&(record.branch.0, record.delta))
+}
+
+pub fn read_handle(key: &[u8], value: &[u8]) -> Result<(HandleKey, HandleRecord), Unreadable> {
+    let (tenant, name) = key.split_first_chunk().ok_or(Unreadable)?;
+    let name = str::from_utf8(name).map_err(|_| Unreadable)?;
+    let (branch, delta) = value_of(value)?;
+    let record = HandleRecord {
+        branch: BranchId(branch),
+        delta,
+    };
+    Ok(((Tenant(*tenant), handle(name)), record))
+}
+
+pub fn turn(turn: &Turn) -> Vec<u8> {
+    bytes(turn)
+}
+
+pub fn read_turn(key: &[u8], value: &[u8]) -> Result<(TurnId, Turn), Unreadable> {
+    Ok((TurnId(number(key)?), value_of(value)?))
+}
+
+fn handle(name: &str) -> Handle {
+    Handle(Arc::from(name))
+}
+
+fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("a record in memory can be written down")
+}
+
+/// The whole of the bytes, and no more than they hold.
+fn value_of<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) | Err(_) => Err(Unreadable),
+    }
+}
+
+fn number(key: &[u8]) -> Result<u64, Unreadable> {
+    let bytes = key.try_into().map_err(|_| Unreadable)?;
+    Ok(u64::from_be_bytes(bytes))
+}

@@ -1,0 +1,46 @@
+//! What an earlier process has left, record by record.
+
+use super::backend::Table;
+use super::record::{self, Turn, TurnId, Unreadable};
+use super::{Branch, BranchId, HandleKey, HandleRecord};
+use crate::clock::Moment;
+
+/// Every record that was found.
+#[derive(Debug, Default)]
+pub struct Restored {
+    pub branches: Vec<(BranchId, Branch, Moment)>,
+    pub handles: Vec<(HandleKey, HandleRecord)>,
+    pub turns: Vec<(TurnId, Turn)>,
+}
+
+impl Restored {
+    /// Takes one record as it was written.
+    pub fn take(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unreadable> {
+        match table {
+            Table::Branches => self.branches.push(record::read_branch(key, value)?),
+            Table::Handles => self.handles.push(record::read_handle(key, value)?),
+            Table::Turns => self.turns.push(record::read_turn(key, value)?),
+        }
+        Ok(())
+    }
+
+    /// The newest moment that any record names.
+    pub fn newest(&self) -> Option<Moment> {
+        let used = self.branches.iter().map(|(_, _, used)| *used);
+        let turns = self.turns.iter().filter_map(|(_, turn)| {
+            let times = turn.times;
+            let told = times.told.map(|(_, last)| last);
+            [
+                Some(times.began),
+                times.ended,
+                times.left,
+                times.written,
+                told,
+            ]
+            .into_iter()
+            .flatten()
+            .max()
+        });
+        used.chain(turns).max()
+    }
+}
