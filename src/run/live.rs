@@ -15,7 +15,7 @@ use super::carry::Carry;
 use super::ledger::Ledger;
 use super::pace::Pace;
 use super::resume::Resume;
-use super::share::{Full, Share, Shares};
+use super::share::{Share, Shares};
 use super::subscription::Subscription;
 use super::{Answer, Error, Finish, Place};
 use crate::clock::{Clock, Moment};
@@ -26,7 +26,7 @@ use crate::conversation::salt::Salt;
 use crate::conversation::transcript::{self, Lead};
 use crate::conversation::{Caller, Decision, Plan, Turn};
 use crate::ids::{Digest, Handle, Tenant};
-use crate::metrics::{Metrics, Outcome, Shed};
+use crate::metrics::{Metrics, Outcome};
 use crate::secret::Secret;
 use crate::store::backend::{Backend, Nowhere};
 use crate::store::record::{self, Phase};
@@ -50,7 +50,7 @@ pub struct Shared {
     /// Bytes of earlier conversation that begin a thread.
     pub transcript: usize,
     ledger: Ledger,
-    active: Shares,
+    pub active: Shares,
     /// Runs that an earlier process has left under way, until their tenant's key is at hand.
     left: Mutex<HashMap<Tenant, Vec<Left>>>,
     /// Of all tenants, so that a request need not look where there are none.
@@ -411,24 +411,6 @@ impl Shared {
             request: self.request_key(turn),
             keyed: self.idempotency_key(turn),
         }
-    }
-
-    /// A place among the runs; a side call that is answered here needs none.
-    fn share(&self, turn: &Turn, hashes: &Hashes) -> Result<Option<Share>, Error> {
-        let messages = turn.history.iter().chain(&turn.prompt);
-        let bytes: usize = messages.map(|message| message.text.len()).sum();
-        let full = match self.active.take(turn.caller.tenant, bytes as u64) {
-            Ok(share) => return Ok(Some(share)),
-            Err(full) => full,
-        };
-        if let Ok((Decision::Local, ..)) = self.resolver.preview(turn, hashes) {
-            return Ok(None);
-        }
-        self.metrics.shed(match full {
-            Full::Tenant => Shed::Key,
-            Full::All => Shed::All,
-        });
-        Err(full.into())
     }
 
     /// What makes a request the same request.

@@ -3,7 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Error;
+use super::live::Shared;
+use crate::conversation::resolve::Hashes;
+use crate::conversation::{Decision, Turn};
 use crate::ids::Tenant;
+use crate::metrics::Shed;
 
 /// A tenant may hold so many times what is free: alone it gets four fifths of all places, of many
 /// each gets the same, and some are always free for whoever holds none.
@@ -114,6 +119,26 @@ impl Drop for Share {
         if left == 0 {
             taken.by.remove(&self.tenant);
         }
+    }
+}
+
+impl Shared {
+    /// A place among the runs; a side call that is answered here needs none.
+    pub fn share(&self, turn: &Turn, hashes: &Hashes) -> Result<Option<Share>, Error> {
+        let messages = turn.history.iter().chain(&turn.prompt);
+        let bytes: usize = messages.map(|message| message.text.len()).sum();
+        let full = match self.active.take(turn.caller.tenant, bytes as u64) {
+            Ok(share) => return Ok(Some(share)),
+            Err(full) => full,
+        };
+        if let Ok((Decision::Local, ..)) = self.resolver.preview(turn, hashes) {
+            return Ok(None);
+        }
+        self.metrics.shed(match full {
+            Full::Tenant => Shed::Key,
+            Full::All => Shed::All,
+        });
+        Err(full.into())
     }
 }
 
