@@ -47,7 +47,28 @@ impl Program {
 
     /// Starts a proxy on a free port and waits until it listens.
     pub fn serve(&self, arguments: &[&str]) -> Serving {
-        let mut command = self.command(arguments);
+        Serving::begin(self.command(arguments))
+    }
+
+    /// As above, with so many file descriptors.
+    pub fn serve_with_descriptors(&self, most: u32, arguments: &[&str]) -> Serving {
+        let proxy = self.command(arguments);
+        let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &limited])
+            .arg(proxy.get_program())
+            .args(proxy.get_args())
+            .env_clear()
+            .env("HOME", self.home.path())
+            .envs(self.variables.iter().copied())
+            .stdin(Stdio::null());
+        Serving::begin(command)
+    }
+}
+
+impl Serving {
+    fn begin(mut command: Command) -> Self {
         command
             .args(["--listen", "127.0.0.1:0"])
             .stderr(Stdio::piped());
@@ -65,7 +86,7 @@ impl Program {
             .unwrap()
             .parse()
             .unwrap();
-        Serving {
+        Self {
             child,
             lines: Some(lines),
             rest: None,

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod budget;
+mod descriptors;
 mod pauses;
 mod seats;
 
