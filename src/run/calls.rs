@@ -146,12 +146,9 @@ impl Calls {
         message: &NewMessage,
         answer: &Result<Posted, PostError>,
     ) -> CallResult {
-        let error = match answer {
-            Ok(_) => {
-                self.breaker.succeeded(key);
-                return CallResult::Ok;
-            }
-            Err(error) => error,
+        let Err(error) = answer else {
+            self.breaker.succeeded(key);
+            return CallResult::Ok;
         };
         match error {
             PostError::Unsent(_) | PostError::Certificate(_) => {

@@ -9,7 +9,7 @@ mod soak;
 mod tally;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use tally::Verdict;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut verdict = Verdict::new(is_full);
-    match run(&PathBuf::from(binary), what, is_full, &mut verdict) {
+    match run(Path::new(binary), what, is_full, &mut verdict) {
         Ok(()) if verdict.is_good() => ExitCode::SUCCESS,
         Ok(()) => ExitCode::FAILURE,
         Err(error) => {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(binary: &PathBuf, what: &str, is_full: bool, verdict: &mut Verdict) -> io::Result<()> {
+fn run(binary: &Path, what: &str, is_full: bool, verdict: &mut Verdict) -> io::Result<()> {
     // One thread: the cores are shared with what is measured.
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build()?;

@@ -132,9 +132,9 @@ async fn turn(pool: &Pool, number: u64) -> u16 {
     let ask = Ask {
         key: format!("sk-soak-{}", number % KEYS),
         prompt: format!("{what} {number}"),
-        stream: number % 3 == 0,
+        stream: number.is_multiple_of(3),
     };
-    if number % 9 == 0 {
+    if number.is_multiple_of(9) {
         let patience = Duration::from_millis(number % 60);
         return match timeout(patience, pool.attempt(&ask, 0)).await {
             Ok(reply) => reply.status,

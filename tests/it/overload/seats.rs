@@ -22,7 +22,7 @@ fn seats(in_all: usize, per_key: usize) -> Proxy {
 }
 
 /// Callers that wait for good, until this is dropped.
-async fn waiting<'a>(proxy: &'a Proxy, caller: &'a str, count: usize) -> impl Future + 'a {
+fn waiting<'a>(proxy: &'a Proxy, caller: &'a str, count: usize) -> impl Future + 'a {
     let asked = (0..count).map(move |n| async move {
         let text = format!("{} {n}", prompt::SILENT);
         proxy.send(question(caller, &text)).await
@@ -35,7 +35,7 @@ async fn waiting<'a>(proxy: &'a Proxy, caller: &'a str, count: usize) -> impl Fu
 #[tokio::test(start_paused = true)]
 async fn a_key_that_has_its_share_of_seats_is_told_to_come_back() {
     let proxy = seats(100, 3);
-    let held = waiting(&proxy, "a", 3).await;
+    let held = waiting(&proxy, "a", 3);
 
     let fourth = asks(&proxy, "a", "hello").await;
     let other = asks(&proxy, "b", "hello").await;
@@ -50,7 +50,7 @@ async fn a_key_that_has_its_share_of_seats_is_told_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn a_full_proxy_is_overloaded_for_those_who_hold_nothing() {
     let proxy = seats(2, 1);
-    let _held = (waiting(&proxy, "a", 1).await, waiting(&proxy, "b", 1).await);
+    let _held = (waiting(&proxy, "a", 1), waiting(&proxy, "b", 1));
 
     let third = asks(&proxy, "c", "hello").await;
 
@@ -78,7 +78,7 @@ async fn nobody_who_floods_keeps_others_out() {
 #[tokio::test(start_paused = true)]
 async fn those_who_are_turned_away_do_not_come_back_together_nor_late() {
     let proxy = seats(100, 1);
-    let _held = waiting(&proxy, "a", 1).await;
+    let _held = waiting(&proxy, "a", 1);
 
     let mut waits = Vec::new();
     for _ in 0..10 {
@@ -95,7 +95,7 @@ async fn those_who_are_turned_away_do_not_come_back_together_nor_late() {
 #[tokio::test(start_paused = true)]
 async fn nothing_of_a_long_body_is_read_for_whoever_is_turned_away() {
     let proxy = seats(100, 1);
-    let _held = waiting(&proxy, "a", 1).await;
+    let _held = waiting(&proxy, "a", 1);
     let (mut head, _) = question("a", "").into_parts();
     head.headers.insert("content-length", 5_000_000.into());
     let never = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
@@ -167,7 +167,7 @@ async fn runs_that_nobody_waits_for_are_bounded_too() {
         setup.config.run.max_active_per_key = 4;
         setup.config.run.limit = seconds(1000);
     });
-    drop(waiting(&proxy, "a", 4).await);
+    drop(waiting(&proxy, "a", 4));
     assert_eq!(counted(&proxy, "waiting_callers"), 0);
     assert_eq!(counted(&proxy, "runs_active"), 4);
 
