@@ -212,6 +212,10 @@ async fn a_thread_that_cannot_be_read_stops_nothing_else() {
 
     assert_eq!(lost.code(), "run_timeout");
     assert_eq!(said(&other), "hi");
+    for circuit in ["key", "upstream"] {
+        let opened = format!(r#"breaker_changes_total{{circuit="{circuit}",change="opened"}}"#);
+        assert_eq!(counted(&proxy, &opened), 0, "{circuit}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
