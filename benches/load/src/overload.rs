@@ -19,7 +19,7 @@ const SCRIPT: &str = r#"
 behaviour = { reply = ["an answer"], reply_after = "300ms", post = { accept_after = "5ms" } }
 "#;
 
-const SEATS: usize = 100;
+const SEATS: usize = 50;
 const QUEUE: Duration = Duration::from_millis(250);
 const KEYS: u64 = 8;
 const TIMES: f64 = 10.0;
@@ -27,8 +27,8 @@ const TIMES: f64 = 10.0;
 const SETTINGS: [(&str, &str); 7] = [
     ("pace.interval", "100ms"),
     ("pace.min_gap", "50ms"),
-    ("server.max_waiting", "100"),
-    ("server.max_waiting_per_key", "50"),
+    ("server.max_waiting", "50"),
+    ("server.max_waiting_per_key", "25"),
     ("upstream.queue_timeout", "250ms"),
     ("conversations.max", "10000"),
     ("run.max_answers", "1000"),
