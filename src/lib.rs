@@ -22,7 +22,7 @@ pub mod store;
 
 pub mod upstream;
 
-mod clock;
+pub mod clock;
 pub mod ids;
 pub mod metrics;
 pub mod secret;

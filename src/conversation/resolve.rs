@@ -429,6 +429,7 @@ impl Resolver {
             seen: None,
             passed: VecDeque::new(),
             doubted: false,
+            origin: None,
         };
         branch.advance(hashes.roll, &hashes.history);
         branch

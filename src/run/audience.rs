@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use super::{Answer, Error, Place};
 use crate::conversation::{Decision, Limits};
 use crate::ids::{Digest, Tenant};
-use crate::store::Store;
 use crate::store::record::{self, Cut, Phase, Times, TurnId};
+use crate::store::{Branch, Slot, Store};
 
 /// A keyed hash of everything that makes a request the same request.
 pub type RequestKey = [u8; 32];
@@ -159,12 +159,25 @@ impl Run {
         self.write(&callers);
     }
 
+    /// As [`Run::note`], with a change of the branch: the one is not remembered without the other.
+    pub fn note_with(
+        &self,
+        slot: &Slot,
+        change: impl FnOnce(&mut record::Turn),
+        branch: impl FnOnce(&mut Branch),
+    ) {
+        let mut callers = self.callers();
+        if let Some(record) = &mut callers.record {
+            change(record);
+        }
+        let turn = callers.whole();
+        let turn = turn.as_ref().map(|turn| (self.id, turn));
+        self.store.change_with(slot, turn, branch);
+    }
+
     /// What is remembered.
     pub fn record(&self) -> Option<record::Turn> {
-        let callers = self.callers();
-        let times = callers.times;
-        let turn = callers.record.clone()?;
-        Some(record::Turn { times, ..turn })
+        self.callers().whole()
     }
 
     /// Remembers the end, for those who ask after a restart. `whole` is the answer before it was cut.
@@ -321,12 +334,7 @@ impl Run {
 
     /// Called with the callers held, so that writes come in the changes' order.
     fn write(&self, callers: &Callers) {
-        if let Some(record) = &callers.record {
-            let times = callers.times;
-            let turn = record::Turn {
-                times,
-                ..record.clone()
-            };
+        if let Some(turn) = callers.whole() {
             self.store.write_turn(self.id, &turn);
         }
     }
@@ -352,6 +360,12 @@ impl Progress {
 }
 
 impl Callers {
+    fn whole(&self) -> Option<record::Turn> {
+        let times = self.times;
+        let turn = self.record.clone()?;
+        Some(record::Turn { times, ..turn })
+    }
+
     /// Nobody has been told how it ended, and nobody waits to be.
     pub fn is_owed(&self) -> bool {
         self.live == 0 && self.times.written.is_none() && self.times.told.is_none()

@@ -42,17 +42,16 @@ pub fn nothing_new(seen: &Seen, listing: &Listing) -> bool {
         })
 }
 
-/// The messages of a thread, oldest first as far as can be told, with their roles: what a
-/// transcript can be made of where no caller holds it.
-pub fn in_order<'a>(seen: &Seen, listing: &'a Listing) -> Vec<&'a Line> {
+/// The messages of a thread up to the last read, oldest first as far as can be told: what a
+/// transcript can be made of where no caller holds it. `None` where this read shows none of them.
+pub fn in_order<'a>(seen: &Seen, listing: &'a Listing) -> Option<Vec<&'a Line>> {
     let newest_first = newest_first(seen, listing).unwrap_or_default();
     let mut messages: Vec<&Line> = listing.lines.iter().collect();
     if newest_first {
         messages.reverse();
     }
-    let known = known(seen, &messages, newest_first).unwrap_or(messages.len());
-    messages.truncate(known);
-    messages
+    messages.truncate(known(seen, &messages, newest_first)?);
+    Some(messages)
 }
 
 /// What the read itself, or one before it, says of the order.

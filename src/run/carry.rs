@@ -84,6 +84,9 @@ impl Carry {
             .as_ref()
             .map_or(Digest::default(), |ending| ending.whole);
         let ended = outcome.map(|ending| Arc::new(ending.answer));
+        if let Err(Error::NoConversation(_)) = &ended {
+            self.let_go();
+        }
         self.run.settle(&ended, whole);
         self.shared.flushed().await;
         let decision = self.run.watch().borrow().place.decision;
@@ -91,6 +94,16 @@ impl Carry {
             .metrics
             .turn_ended(decision, self::outcome(&ended));
         self.run.end(ended);
+    }
+
+    /// A conversation whose thread is lost is begun anew by the request after the one that is told so.
+    fn let_go(&self) {
+        let key = (self.turn.caller.tenant, self.conversation.clone());
+        if self.run.callers().live > 0
+            && let Some(leads) = self.shared.store.handle(&key)
+        {
+            self.shared.store.forget(leads.branch);
+        }
     }
 
     pub async fn steps(&self, continuation: Continuation) -> Outcome {
@@ -226,11 +239,11 @@ impl Carry {
         let error = match posted.await {
             Ok(accepted) => {
                 let thread = &accepted.posted.thread;
-                self.run.note(|turn| {
+                let noted = |turn: &mut record::Turn| {
                     turn.phase = Phase::Accepted;
                     turn.thread = Some(thread.to_string());
-                });
-                self.shared.store.change(&held.slot, |branch| {
+                };
+                self.run.note_with(&held.slot, noted, |branch| {
                     branch.thread = Some(thread.clone());
                     branch.state = State::Open;
                 });

@@ -1,5 +1,7 @@
 //! Leaves a thread for a new one, which begins with what the conversation has been so far.
 
+use std::borrow::Cow;
+
 use tokio::time::sleep;
 
 use super::Error;
@@ -9,7 +11,7 @@ use super::listing::Line;
 use crate::config::OnUnknown;
 use crate::conversation::queue::Held;
 use crate::conversation::{Decision, Message, Role, transcript};
-use crate::store::Seen;
+use crate::store::{Branch, Seen};
 use crate::upstream::{self, ThreadId};
 
 /// Reads of a thread that a transcript is wanted of.
@@ -25,19 +27,13 @@ impl Carry {
         }
         let transcript = if !self.turn.history.is_empty() {
             self.transcript_of_history()
-        } else if branch.seen.is_none() {
-            None
-        } else if why == Why::Lost {
-            self.shared.store.forget(old.slot.id);
+        } else if why == Why::Lost && branch.seen.is_some() {
             return Err(Error::NoConversation(self.conversation.to_string()));
         } else {
-            let thread = branch.thread.as_ref().ok_or(Error::Internal)?;
-            self.transcript_of_thread(thread, &branch.seen.unwrap_or_default())
-                .await
-                .map_err(|error| match why {
-                    Why::Unknown => Error::OutcomeUnknown,
-                    Why::Closed | Why::Lost | Why::Foreign => error,
-                })?
+            match self.transcript_of_branch(&branch).await {
+                Err(_) if why == Why::Unknown => return Err(Error::OutcomeUnknown),
+                told => told?,
+            }
         };
         let key = (self.turn.caller.tenant, self.conversation.clone());
         let record = self.shared.store.handle(&key);
@@ -50,6 +46,7 @@ impl Carry {
             self.shared.store.change(&held.slot, |new| {
                 new.tip = branch.tip;
                 new.window = branch.window;
+                new.origin = Some(old.slot.id);
             });
         }
         self.run
@@ -65,6 +62,24 @@ impl Carry {
         transcript::bounded(&self.turn.history, self.shared.transcript)
     }
 
+    /// What the caller of a branch was told so far: by the branch's own thread, or, where no turn has
+    /// ended there yet, by the one that it has replaced.
+    async fn transcript_of_branch(&self, branch: &Branch) -> Result<Option<String>, Error> {
+        let mut branch = Cow::Borrowed(branch);
+        loop {
+            if let (Some(thread), Some(seen)) = (&branch.thread, &branch.seen) {
+                return self.transcript_of_thread(thread, seen).await;
+            }
+            let Some(origin) = branch.origin else {
+                return Ok(None);
+            };
+            let Some(slot) = self.shared.store.branch(origin) else {
+                return Err(Error::NoConversation(self.conversation.to_string()));
+            };
+            branch = Cow::Owned(slot.branch());
+        }
+    }
+
     /// The conversation as its thread shows it up to our last read, for a caller that sends new
     /// text alone.
     async fn transcript_of_thread(
@@ -75,9 +90,11 @@ impl Carry {
         for failures in 1..=TRANSCRIPT_READS {
             match self.shared.calls.read(&self.turn.caller, thread).await {
                 Ok(shown) => {
-                    let messages: Vec<Message> =
-                        in_order(seen, &shown).into_iter().map(quoted).collect();
-                    return Ok(transcript::bounded(&messages, self.shared.transcript));
+                    if let Some(lines) = in_order(seen, &shown) {
+                        let messages: Vec<Message> = lines.into_iter().map(quoted).collect();
+                        return Ok(transcript::bounded(&messages, self.shared.transcript));
+                    }
+                    sleep(self.shared.pace.back_off(thread, failures, None)).await;
                 }
                 Err(upstream::ReadError::KeyRefused(status)) => {
                     return Err(Error::KeyRefused(status));

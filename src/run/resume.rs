@@ -17,6 +17,7 @@ use crate::config::OnUnknown;
 use crate::conversation::Caller;
 use crate::conversation::queue::Held;
 use crate::ids::Digest;
+use crate::store::BranchId;
 use crate::store::record::{Phase, Turn};
 use crate::upstream::{self, Posted, ThreadId};
 
@@ -144,7 +145,6 @@ impl Resume {
         let salt = &self.shared.salt;
         let Some(limits) = self.run.limits() else {
             // Where it is cut, and so what its caller will show of it, only the request says.
-            self.close();
             let whole = said(salt, reading.text.as_deref().unwrap_or_default());
             return Stand::Rests(Phase::Answered(whole), interrupted());
         };
@@ -207,8 +207,19 @@ impl Carry {
                         Some(upstream::RunStatus::Incomplete) => Finish::Length,
                         _ => Finish::Stop,
                     };
-                    let ending = ending(&self.shared.salt, &self.turn.limits, &reading, finish);
-                    return Ok((reading.ours && ending.whole == whole).then_some(ending));
+                    let salt = &self.shared.salt;
+                    let ending = ending(salt, &self.turn.limits, &reading, finish);
+                    if !reading.ours || ending.whole != whole {
+                        return Ok(None);
+                    }
+                    // Where only this request says what its caller sees, the tip is moved by it.
+                    if let Some(slot) = self.shared.store.branch(BranchId(left.branch))
+                        && let Ok(_lease) = slot.lease.try_lock()
+                    {
+                        let told = (&ending.answer, &reading);
+                        advance(&self.shared.store, salt, &slot, left, told);
+                    }
+                    return Ok(Some(ending));
                 }
                 Err(upstream::ReadError::KeyRefused(status)) => {
                     return Err(Error::KeyRefused(status));

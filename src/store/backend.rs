@@ -41,10 +41,10 @@ pub struct Unwritten;
 pub type Flushed<'a> = Pin<Box<dyn Future<Output = Result<(), Unwritten>> + Send + 'a>>;
 
 /// Takes records in their order: after a crash, what is there is what was queued up to some point,
-/// and that point is never before the last [`Backend::flushed`] that was ready.
+/// which is never within a unit, and never before the last [`Backend::flushed`] that was ready.
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
-    /// Queues one record behind all that were queued before. Never waits.
-    fn queue(&self, write: Write);
+    /// Queues records as one unit, behind all that were queued before. Never waits.
+    fn queue(&self, unit: Vec<Write>);
 
     /// Has everything queued so far written, and waits for it.
     fn flushed(&self) -> Flushed<'_>;
@@ -58,7 +58,7 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 pub struct Nowhere;
 
 impl Backend for Nowhere {
-    fn queue(&self, _: Write) {}
+    fn queue(&self, _: Vec<Write>) {}
 
     fn flushed(&self) -> Flushed<'_> {
         Box::pin(std::future::ready(Ok(())))

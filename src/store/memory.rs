@@ -39,6 +39,9 @@ pub struct Store {
     /// Every tip that is or was, and the branches that have passed it.
     points: DashMap<Fingerprint, Vec<BranchId>>,
     handles: DashMap<HandleKey, HandleRecord>,
+    /// Held while a handle is made to lead elsewhere and that is queued, so that the backend sees such
+    /// changes in their order.
+    links: Mutex<()>,
     next_branch: AtomicU64,
     next_turn: AtomicU64,
     /// Branches in the order they were last used; an entry that was used since is passed over.
@@ -113,6 +116,7 @@ impl Store {
             branches: DashMap::new(),
             points: DashMap::new(),
             handles: DashMap::new(),
+            links: Mutex::new(()),
             next_branch: AtomicU64::new(0),
             next_turn: AtomicU64::new(0),
             order: Mutex::new(VecDeque::new()),
@@ -162,27 +166,17 @@ impl Store {
     }
 
     pub fn write_turn(&self, id: TurnId, turn: &Turn) {
-        let key = record::numbered(id.0);
-        self.put(Table::Turns, key, record::turn(turn));
+        self.backend.queue(vec![put_turn(id, turn)]);
     }
 
     pub fn forget_turn(&self, id: TurnId) {
-        self.take(Table::Turns, record::numbered(id.0));
+        let key = record::numbered(id.0);
+        self.backend.queue(vec![take(Table::Turns, key)]);
     }
 
     /// Waits until everything that was changed so far outlives the process.
     pub async fn flushed(&self) -> Result<(), Unwritten> {
         self.backend.flushed().await
-    }
-
-    fn put(&self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        let value = Some(value);
-        self.backend.queue(Write { table, key, value });
-    }
-
-    fn take(&self, table: Table, key: Vec<u8>) {
-        let value = None;
-        self.backend.queue(Write { table, key, value });
     }
 
     /// Branches remembered.
@@ -229,7 +223,8 @@ impl Store {
             let mut record = slot.lock();
             record.forgotten = true;
             if slot.is_written() {
-                self.take(Table::Branches, record::numbered(id.0));
+                let key = record::numbered(id.0);
+                self.backend.queue(vec![take(Table::Branches, key)]);
             }
             record.branch.clone()
         };
@@ -253,29 +248,40 @@ impl Store {
 
     /// Changes a branch's record, but for its tip. Must not wait.
     pub fn change<T>(&self, slot: &Slot, change: impl FnOnce(&mut Branch) -> T) -> T {
+        self.change_with(slot, None, change)
+    }
+
+    /// As [`Store::change`]; the record of a turn changes with it, or neither does.
+    pub fn change_with<T>(
+        &self,
+        slot: &Slot,
+        turn: Option<(TurnId, &Turn)>,
+        change: impl FnOnce(&mut Branch) -> T,
+    ) -> T {
         let mut record = slot.lock();
         let changed = change(&mut record.branch);
-        if record.forgotten {
-            return changed;
-        }
-        let Some(bytes) = record::branch(&record.branch, record.used) else {
+        let mut unit: Vec<Write> = turn
+            .map(|(id, turn)| put_turn(id, turn))
+            .into_iter()
+            .collect();
+        let bytes = record::branch(&record.branch, record.used).filter(|_| !record.forgotten);
+        let Some(bytes) = bytes else {
+            self.backend.queue(unit);
             return changed;
         };
-        self.put(Table::Branches, record::numbered(slot.id.0), bytes);
-        if slot.written.swap(true, Ordering::AcqRel) {
+        unit.push(put(Table::Branches, record::numbered(slot.id.0), bytes));
+        if slot.written.load(Ordering::Relaxed) {
+            self.backend.queue(unit);
             return changed;
         }
-        let names = record.branch.handles.clone();
-        let tenant = record.branch.tenant;
-        drop(record);
-        for name in names {
-            let key = (tenant, name);
-            if let Some(record) = self.handles.get(&key)
-                && record.branch == slot.id
-            {
-                self.write_handle(&key, *record);
-            }
+        let _links = self.links();
+        slot.written.store(true, Ordering::Relaxed);
+        for name in &record.branch.handles {
+            let key = (record.branch.tenant, name.clone());
+            let leads_here = self.handle(&key).filter(|leads| leads.branch == slot.id);
+            unit.extend(leads_here.map(|leads| put_handle(&key, leads)));
         }
+        self.backend.queue(unit);
         changed
     }
 
@@ -356,46 +362,48 @@ impl Store {
     /// Makes a handle lead to a branch. The backend learns of it no sooner than of the branch: a
     /// conversation whose new thread never came about is still found where it was.
     fn lead(&self, key: &HandleKey, record: HandleRecord, slot: &Slot) {
-        let mut place = self.handles.entry(key.clone()).or_insert(record);
-        *place = record;
+        let _links = self.links();
+        self.handles.insert(key.clone(), record);
         if slot.is_written() {
-            self.write_handle(key, record);
+            self.backend.queue(vec![put_handle(key, record)]);
         }
     }
 
-    /// Called with the handle's place in the map held, so that writes come in the changes' order.
-    fn write_handle(&self, key: &HandleKey, record: HandleRecord) {
-        self.put(
-            Table::Handles,
-            record::handle_key(key),
-            record::handle_value(record),
-        );
+    fn links(&self) -> MutexGuard<'_, ()> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request on this handle carried an assistant message: from now on each is a whole history.
     pub fn end_delta(&self, key: &HandleKey) {
-        if let Some(mut record) = self.handles.get_mut(key) {
-            if !std::mem::replace(&mut record.delta, false) {
-                return;
-            }
-            let written = self
-                .kept(record.branch)
-                .is_some_and(|slot| slot.is_written());
-            if written {
-                self.write_handle(key, *record);
-            }
+        if !self.handle(key).is_some_and(|record| record.delta) {
+            return;
+        }
+        let _links = self.links();
+        let Some(record) = self.handles.get_mut(key).map(|mut record| {
+            record.delta = false;
+            *record
+        }) else {
+            return;
+        };
+        if self
+            .kept(record.branch)
+            .is_some_and(|slot| slot.is_written())
+        {
+            self.backend.queue(vec![put_handle(key, record)]);
         }
     }
 
     /// Forgets a handle, if it leads to this branch.
     fn drop_handle(&self, key: &HandleKey, id: BranchId) {
-        self.handles.remove_if(key, |_, record| {
-            let leads = record.branch == id;
-            if leads {
-                self.take(Table::Handles, record::handle_key(key));
-            }
-            leads
-        });
+        let _links = self.links();
+        if self
+            .handles
+            .remove_if(key, |_, record| record.branch == id)
+            .is_some()
+        {
+            let key = record::handle_key(key);
+            self.backend.queue(vec![take(Table::Handles, key)]);
+        }
     }
 
     fn kept(&self, id: BranchId) -> Option<Arc<Slot>> {
@@ -468,4 +476,23 @@ impl Store {
         }
         order.retain(|(used, id)| self.kept(*id).is_some_and(|slot| slot.used() == *used));
     }
+}
+
+fn put(table: Table, key: Vec<u8>, value: Vec<u8>) -> Write {
+    let value = Some(value);
+    Write { table, key, value }
+}
+
+fn put_turn(id: TurnId, turn: &Turn) -> Write {
+    put(Table::Turns, record::numbered(id.0), record::turn(turn))
+}
+
+fn put_handle(key: &HandleKey, record: HandleRecord) -> Write {
+    let value = record::handle_value(record);
+    put(Table::Handles, record::handle_key(key), value)
+}
+
+fn take(table: Table, key: Vec<u8>) -> Write {
+    let value = None;
+    Write { table, key, value }
 }

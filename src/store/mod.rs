@@ -49,6 +49,9 @@ pub struct Branch {
     /// Remembered by an earlier process, perhaps from before others wrote: the thread is read before
     /// it is posted to.
     pub doubted: bool,
+    /// The branch that this one has replaced without being told its history: until a turn ends here,
+    /// that one holds the conversation.
+    pub origin: Option<BranchId>,
 }
 
 /// Whether a branch's thread may be posted to.

@@ -111,6 +111,7 @@ struct BranchLine<'a> {
     open: bool,
     seen: Option<Seen>,
     passed: VecDeque<Fingerprint>,
+    origin: Option<u64>,
 }
 
 /// `None` for a branch that has no thread: there is nothing to remember of it.
@@ -128,6 +129,7 @@ pub fn branch(branch: &Branch, used: Moment) -> Option<Vec<u8>> {
         open: branch.state == State::Open,
         seen: branch.seen.clone(),
         passed: branch.passed.clone(),
+        origin: branch.origin.map(|origin| origin.0),
     }))
 }
 
@@ -149,6 +151,7 @@ pub fn read_branch(key: &[u8], value: &[u8]) -> Result<(BranchId, Branch, Moment
         seen: line.seen,
         passed: line.passed,
         doubted: true,
+        origin: line.origin.map(BranchId),
     };
     Ok((BranchId(number(key)?), branch, line.used))
 }

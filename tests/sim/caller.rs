@@ -1,0 +1,297 @@
+//! People who talk through the proxy: they append, edit, ask again, hang up, and try again.
+
+use std::time::Duration;
+
+use chaturdata_proxy::conversation::resolve::Hashes;
+use chaturdata_proxy::conversation::{Caller, Limits, Message, Names, Repeat, Role, Turn};
+use chaturdata_proxy::ids::{Fingerprint, Handle};
+use chaturdata_proxy::run::subscription::Subscription;
+use chaturdata_proxy::run::{Error, RunEvent};
+use chaturdata_proxy::secret::Secret;
+use sha2::{Digest, Sha256};
+use tokio::time::{sleep, timeout};
+
+use crate::dice::Dice;
+use crate::net::wrong;
+use crate::world::{Got, World};
+
+/// How a caller names its conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its history alone.
+    History,
+    /// A handle, and the whole history.
+    Named(String),
+    /// A handle, and only what is new.
+    Delta(String),
+}
+
+/// One caller's side of its conversation.
+pub struct Person {
+    pub name: String,
+    pub key: &'static str,
+    pub kind: Kind,
+    pub dice: Dice,
+    /// Prompts and answers, as it has seen them.
+    pub path: Vec<String>,
+    /// What it knows to be part of its conversation.
+    pub known: Vec<String>,
+}
+
+/// One request, to be sent as often as it takes.
+#[derive(Clone)]
+struct Request {
+    text: String,
+    stop: bool,
+    keyed: bool,
+    streams: bool,
+    deadline: Duration,
+}
+
+/// One turn that was answered, as its caller saw it.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    pub key: &'static str,
+    pub delta: bool,
+    /// Prompts and answers up to this one.
+    pub path: Vec<String>,
+    pub known: Vec<String>,
+    pub answer: String,
+}
+
+/// What a caller was told of one text of its own over all its tries.
+#[derive(Clone, Debug, Default)]
+pub struct Fate {
+    /// That it was not posted.
+    pub unposted: bool,
+    /// Something from which it may have been posted.
+    pub otherwise: bool,
+}
+
+impl Person {
+    pub async fn live(mut self, world: &World) {
+        for at in 0..self.dice.among(1..9) {
+            sleep(match self.dice.below(3) {
+                0 => Duration::ZERO,
+                1 => self.dice.millis(0..3_000),
+                _ => self.dice.seconds(0..40),
+            })
+            .await;
+            let delta = matches!(self.kind, Kind::Delta(_));
+            if !delta && self.dice.one_in(6) {
+                let kept = self.dice.below(self.path.len() as u64 / 2 + 1) as usize;
+                self.path.truncate(2 * kept);
+            }
+            let own = format!("words {} {at}", self.name);
+            let shared = self.dice.one_in(5);
+            let request = Request {
+                text: if shared {
+                    format!("word {}", self.dice.below(2))
+                } else {
+                    own
+                },
+                stop: self.dice.one_in(8),
+                keyed: self.dice.one_in(6),
+                streams: self.dice.one_in(3),
+                deadline: *self.dice.pick(&[
+                    Duration::from_secs(20),
+                    Duration::from_secs(120),
+                    Duration::from_secs(590),
+                ]),
+            };
+            self.turn(world, &request, at).await;
+        }
+    }
+
+    async fn turn(&mut self, world: &World, request: &Request, at: u64) {
+        let mut insists = self.dice.one_in(2);
+        for tries in 0.. {
+            if tries > 80 {
+                return wrong(|| format!("{:?} never ends", request.text));
+            }
+            let turn = self.compose(world, request, at, tries > 0 && self.dice.one_in(2));
+            let patience = self.dice.one_in(4).then(|| self.dice.millis(1..20_000));
+            let got = self.ask(world, turn, request, patience).await;
+            world.note(&self.name, &got);
+            match got {
+                Got::Answer(answer) => return self.answered(world, request, answer),
+                Got::Told(error) => {
+                    self.told(world, request, &error);
+                    if matches!(error, Error::NoConversation(_)) {
+                        self.known.clear();
+                        return;
+                    }
+                    if error.stands() && !insists {
+                        return;
+                    }
+                    insists &= !error.stands();
+                    sleep(Duration::from_secs(70)).await;
+                }
+                Got::Gone | Got::Cut => sleep(self.dice.millis(1..5_000)).await,
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        world: &World,
+        turn: Turn,
+        request: &Request,
+        patience: Option<Duration>,
+    ) -> Got {
+        let process = world.process().await;
+        let mut place = match process.runner.start(turn) {
+            Ok(place) => place,
+            Err(refused) => return Got::Told(refused.error),
+        };
+        let patience = patience.unwrap_or(request.deadline + Duration::from_secs(2));
+        let answered = timeout(patience, heard(&mut place, request.streams));
+        let got = tokio::select! {
+            biased;
+            () = process.dead.cancelled() => return Got::Cut,
+            got = answered => got,
+        };
+        match got {
+            Ok(Ok(answer)) => {
+                place.delivered();
+                Got::Answer(answer)
+            }
+            Ok(Err(error)) => {
+                place.delivered();
+                Got::Told(error)
+            }
+            Err(_) if patience > request.deadline => {
+                wrong(|| format!("{:?} was told nothing by its deadline", request.text));
+                Got::Gone
+            }
+            Err(_) => Got::Gone,
+        }
+    }
+
+    fn answered(&mut self, world: &World, request: &Request, answer: String) {
+        self.path.extend([request.text.clone(), answer.clone()]);
+        self.known.push(request.text.clone());
+        let delta = matches!(self.kind, Kind::Delta(_));
+        world.answered.borrow_mut().push(Answered {
+            key: self.key,
+            delta,
+            path: self.path.clone(),
+            known: self.known.clone(),
+            answer,
+        });
+        if !delta {
+            let tip = self.tip(world);
+            world.tips.borrow_mut().push(tip);
+        }
+        if !request.text.starts_with("word ") {
+            let mut fates = world.fates.borrow_mut();
+            fates.entry(request.text.clone()).or_default().otherwise = true;
+        }
+    }
+
+    fn told(&self, world: &World, request: &Request, error: &Error) {
+        if request.text.starts_with("word ") {
+            return;
+        }
+        let mut fates = world.fates.borrow_mut();
+        let fate = fates.entry(request.text.clone()).or_default();
+        match error {
+            Error::Refused(_) | Error::RateLimited(_) | Error::Unreachable => fate.unposted = true,
+            _ => fate.otherwise = true,
+        }
+    }
+
+    /// What the conversation as this caller sees it is known by.
+    fn tip(&self, world: &World) -> Fingerprint {
+        let request = Request {
+            text: "next".to_owned(),
+            stop: false,
+            keyed: false,
+            streams: false,
+            deadline: Duration::ZERO,
+        };
+        Hashes::of(&world.salt, &self.compose(world, &request, 0, false)).roll
+    }
+
+    fn compose(&self, world: &World, request: &Request, at: u64, marked: bool) -> Turn {
+        let message = |at: usize, text: &String| Message {
+            role: if at.is_multiple_of(2) {
+                Role::User
+            } else {
+                Role::Assistant
+            },
+            text: text.clone(),
+            calls: Vec::new(),
+            answers: None,
+            parts: Vec::new(),
+        };
+        let (handle, shown) = match &self.kind {
+            Kind::History => (None, &self.path[..]),
+            Kind::Named(name) => (Some(name), &self.path[..]),
+            Kind::Delta(name) => (Some(name), &[][..]),
+        };
+        let history: Vec<Message> = shown
+            .iter()
+            .enumerate()
+            .map(|(at, text)| message(at, text))
+            .collect();
+        let mut body = Sha256::new();
+        for text in shown.iter().chain([&request.text]) {
+            body.update((text.len() as u64).to_le_bytes());
+            body.update(text);
+        }
+        body.update([u8::from(request.stop), u8::from(request.streams)]);
+        Turn {
+            caller: Caller {
+                tenant: world.salt.tenant_of_key(self.key),
+                key: Secret::new(self.key),
+            },
+            model: "m".to_owned(),
+            instructions: None,
+            history,
+            prompt: vec![message(0, &request.text)],
+            names: Names {
+                handle: handle.map(|name| Handle(name.as_str().into())),
+                // As a chat program says that its requests are whole histories.
+                narrow: handle
+                    .filter(|_| matches!(self.kind, Kind::Named(_)))
+                    .cloned(),
+                ..Names::default()
+            },
+            limits: Limits {
+                stop: request.stop.then(|| STOP.to_owned()).into_iter().collect(),
+                max_tokens: None,
+            },
+            repeat: Repeat {
+                body: body.finalize().into(),
+                idempotency_key: request.keyed.then(|| format!("{} {at}", self.name)),
+                marked,
+            },
+            deadline: request.deadline,
+        }
+    }
+}
+
+/// Where some callers have their answers cut.
+pub const STOP: &str = "c";
+
+/// The answer, at once or piece by piece.
+async fn heard(place: &mut Subscription, streams: bool) -> Result<String, Error> {
+    if !streams {
+        return place.answer().await.map(|answer| answer.text.clone());
+    }
+    let mut text = String::new();
+    loop {
+        match place.next().await {
+            RunEvent::Accepted => {}
+            RunEvent::Text(more) => text.push_str(&more),
+            RunEvent::Completed(answer) => {
+                if answer.text != text {
+                    wrong(|| format!("the stream {text:?} is not the answer {:?}", answer.text));
+                }
+                return Ok(text);
+            }
+            RunEvent::Failed(error) => return Err(error),
+        }
+    }
+}

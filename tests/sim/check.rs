@@ -1,0 +1,180 @@
+//! What must be true in the end of everything that was seen.
+
+use std::collections::BTreeMap;
+
+use chaturdata_proxy::upstream::sandbox::Kind;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::caller::{Answered, STOP};
+use crate::net::wrong;
+use crate::world::World;
+
+pub fn check(world: &World) {
+    let mut threads: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (thread, text) in world.sandbox.posts() {
+        threads.entry(thread.to_string()).or_default().push(text);
+    }
+    once(world, &threads);
+    answers(world, &threads);
+    unposted(world, &threads);
+    gaps(world);
+}
+
+/// Per thread, each text of one caller's own is there once.
+fn once(world: &World, threads: &BTreeMap<String, Vec<String>>) {
+    if world.excused.get() {
+        return;
+    }
+    for posts in threads.values() {
+        let mut prompts: Vec<&str> = posts.iter().map(|post| prompt(post)).collect();
+        prompts.retain(|prompt| !prompt.starts_with("word "));
+        prompts.sort_unstable();
+        let twice = prompts.windows(2).find(|pair| pair[0] == pair[1]);
+        if let Some(pair) = twice {
+            wrong(|| format!("posted twice on one thread: {:?}", pair[0]));
+        }
+    }
+}
+
+/// An answer is computed on exactly its caller's visible history, by its own key alone.
+fn answers(world: &World, threads: &BTreeMap<String, Vec<String>>) {
+    let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for call in world.sandbox.calls() {
+        if let (Some(thread), Some(key)) = (call.thread, call.key) {
+            let keys = keys.entry(thread.to_string()).or_default();
+            keys.push(key.expose().to_owned());
+        }
+    }
+    let mut said: Vec<(Vec<String>, String)> = Vec::new();
+    for (thread, posts) in threads {
+        for end in 1..=posts.len() {
+            said.push((visible(&posts[..end]), thread.clone()));
+        }
+    }
+    for turn in world.answered.borrow().iter() {
+        let vouches = |(path, thread): &(Vec<String>, String)| {
+            let keys = keys.get(thread).map_or(&[][..], |keys| keys);
+            holds(path, turn, world.excused.get()) && keys.iter().all(|key| key == turn.key)
+        };
+        if !said.iter().any(vouches) {
+            wrong(|| format!("an answer on another history: {turn:?}\n{threads:#?}"));
+        }
+    }
+}
+
+/// Whether a thread with this transcript gave this answer to what its caller knew.
+fn holds(path: &[String], turn: &Answered, excused: bool) -> bool {
+    let Some(answer) = path.last() else {
+        return false;
+    };
+    if !same(answer, &turn.answer) {
+        return false;
+    }
+    if excused {
+        // What was under way when records were lost may stand in its thread twice.
+        return path.iter().rev().nth(1) == turn.known.last();
+    }
+    if !turn.delta {
+        let pairs = || path.iter().zip(&turn.path);
+        return path.len() == turn.path.len() && pairs().all(|(held, seen)| same(held, seen));
+    }
+    let asked = turn.known.last();
+    let prompt = path.len().checked_sub(2).and_then(|at| path.get(at));
+    // A transcript that was read off a thread has the thread's line breaks.
+    let told = squashed(&path.concat());
+    prompt == asked
+        && turn
+            .known
+            .iter()
+            .all(|known| told.contains(&squashed(known)))
+}
+
+fn squashed(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+/// Whether a text is what a caller has seen of it, who may have had it cut.
+fn same(held: &str, seen: &str) -> bool {
+    held.strip_prefix(seen)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(STOP))
+}
+
+/// What its caller was told not to be posted is nowhere.
+fn unposted(world: &World, threads: &BTreeMap<String, Vec<String>>) {
+    if world.excused.get() {
+        return;
+    }
+    for (text, fate) in world.fates.borrow().iter() {
+        let posted = || threads.values().flatten().any(|post| prompt(post) == text);
+        if fate.unposted && !fate.otherwise && posted() {
+            wrong(|| format!("its caller was told that {text:?} was not posted"));
+        }
+    }
+}
+
+/// Turns that wait for one another may each read the thread that they leave; polls come one by one.
+const AT_ONCE: usize = 5;
+
+/// No polls closer than the least gap.
+fn gaps(world: &World) {
+    let deaths = world.deaths.borrow();
+    let mut reads: BTreeMap<String, Vec<Instant>> = BTreeMap::new();
+    for call in world.sandbox.calls() {
+        let Some(thread) = call.thread else { continue };
+        let reads = reads.entry(thread.to_string()).or_default();
+        match call.kind {
+            Kind::Post => reads.clear(),
+            Kind::Read => reads.push(call.at),
+        }
+        if reads.len() > AT_ONCE {
+            let (first, last) = (reads[reads.len() - 1 - AT_ONCE], reads[reads.len() - 1]);
+            let died = deaths.iter().any(|death| (first..=last).contains(death));
+            let gap = last - first;
+            if gap < world.min_gap() && !died {
+                wrong(|| format!("{} reads of {thread} within {gap:?}", AT_ONCE + 1));
+            }
+        }
+    }
+}
+
+fn prompt(post: &str) -> &str {
+    post.rsplit("\n\n---\n\n").next().unwrap_or(post)
+}
+
+/// What the sandbox says after these messages.
+fn recital(posts: &[String]) -> String {
+    let mut hash = Sha256::new();
+    for post in posts {
+        hash.update((post.len() as u64).to_le_bytes());
+        hash.update(post);
+    }
+    let digest = hash.finalize();
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The visible transcript that a thread's posts amount to: prompts, with the answers between them.
+fn visible(posts: &[String]) -> Vec<String> {
+    let mut path = Vec::new();
+    for (at, post) in posts.iter().enumerate() {
+        let mut prompt = post.as_str();
+        if let Some(rest) = post.strip_prefix("Earlier conversation:\n\n") {
+            let (transcript, last) = rest.rsplit_once("\n\n---\n\n").unwrap_or(("", rest));
+            let entries = transcript.split("\n\n");
+            path.extend(entries.map(|entry| {
+                entry
+                    .split_once(':')
+                    .map_or(entry, |(_, text)| text.trim())
+                    .to_owned()
+            }));
+            prompt = last;
+        }
+        path.push(prompt.to_owned());
+        path.push(recital(&posts[..=at]));
+    }
+    path
+}

@@ -1,0 +1,151 @@
+//! The whole core over a scripted upstream and disk, on a paused clock: seeds decide who says what,
+//! what goes wrong, and when the proxy is killed. `--help` tells how to run it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it is a test and a program"
+)]
+
+mod caller;
+mod check;
+mod dice;
+mod journal;
+mod net;
+mod weather;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+const HELP: &str = "\
+The proxy's core over a simulated upstream and disk, with faults, crashes and restarts.
+
+  --seeds N    seeds 0 to N-1 (2000)
+  --from N     begin at this seed
+  --seed N     this seed alone, with all that its callers were told
+  --replays N  run so many of them twice, and compare what happened (100)
+  --bugs       plant bugs one after another; each must be caught within 2000 seeds
+               (with the feature `planted`)
+";
+
+struct Options {
+    from: u64,
+    seeds: u64,
+    replays: u64,
+    bugs: bool,
+}
+
+fn main() -> ExitCode {
+    let mut options = Options {
+        from: 0,
+        seeds: 2_000,
+        replays: 100,
+        bugs: false,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || words.next().and_then(|word| word.parse().ok());
+        let known = match word.as_str() {
+            "--seeds" => number().map(|seeds| options.seeds = seeds),
+            "--from" => number().map(|from| options.from = from),
+            "--replays" => number().map(|replays| options.replays = replays),
+            "--seed" => number().map(|seed| {
+                (options.from, options.seeds, options.replays) = (seed, 1, 1);
+            }),
+            "--bugs" => {
+                options.bugs = true;
+                Some(())
+            }
+            "--help" => {
+                println!("{HELP}");
+                return ExitCode::SUCCESS;
+            }
+            // Words for the other test programs: `cargo test NAME`, `cargo test -- --nocapture`.
+            _ => return skipped(),
+        };
+        if known.is_none() {
+            eprintln!("{word} wants a number");
+            return ExitCode::from(2);
+        }
+    }
+    if options.bugs {
+        bugs()
+    } else {
+        seeds(&options)
+    }
+}
+
+fn skipped() -> ExitCode {
+    println!("0 passed, 0 failed, 1 skipped");
+    ExitCode::SUCCESS
+}
+
+/// Every seed, on every core.
+fn seeds(options: &Options) -> ExitCode {
+    let began = std::time::Instant::now();
+    let next = AtomicU64::new(options.from);
+    let end = options.from + options.seeds;
+    let failures = Mutex::new(Vec::new());
+    let (answers, deaths) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..cores() {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || failures.lock().unwrap().len() >= 5 {
+                        return;
+                    }
+                    let outcome = world::run(seed);
+                    answers.fetch_add(outcome.answers, Ordering::Relaxed);
+                    deaths.fetch_add(outcome.deaths, Ordering::Relaxed);
+                    let mut wrong = outcome.wrong;
+                    if seed - options.from < options.replays
+                        && world::run(seed).trace != outcome.trace
+                    {
+                        wrong.get_or_insert("it is not the same when it is run again".to_owned());
+                    }
+                    if let Some(wrong) = wrong {
+                        println!(
+                            "seed {seed}: {wrong}\n  again: cargo test --test sim -- --seed {seed}"
+                        );
+                        failures.lock().unwrap().push(seed);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failures.into_inner().unwrap().len();
+    println!(
+        "{} seeds in {:.1} s: {} answers, {} restarts",
+        options.seeds,
+        began.elapsed().as_secs_f64(),
+        answers.into_inner(),
+        deaths.into_inner(),
+    );
+    println!(
+        "{} passed, {failed} failed",
+        options.seeds as usize - failed
+    );
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(not(feature = "planted"))]
+fn bugs() -> ExitCode {
+    eprintln!(
+        "bugs are planted with the feature alone: cargo test --features planted --test sim -- --bugs"
+    );
+    ExitCode::from(2)
+}
