@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::access::{self, access};
 use super::healthcheck::reachable;
 use super::log::{self, Lines};
-use super::{Start, callers_file, parts, state};
+use super::{Start, callers_file, descriptors, parts, state};
 use crate::config::Settings;
 use crate::server::Access;
 use crate::upstream::Upstream;
@@ -24,7 +24,10 @@ use crate::upstream::Upstream;
 const SANDBOX_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8485);
 
 /// Serves callers until a signal.
-pub fn serve(start: Start) -> Result<()> {
+pub fn serve(mut start: Start) -> Result<()> {
+    start
+        .warnings
+        .extend(descriptors::fit(&mut start.settings.config));
     let plan = access(&start.situation)?;
     let upstream = parts::upstream(&start.settings.config)?;
     let lines = log::start(&start.settings.config.log)?;
@@ -42,7 +45,12 @@ pub fn sandbox(
 ) -> Result<()> {
     let listen = listen.unwrap_or(SANDBOX_LISTEN);
     let script = parts::script("--script", script)?;
-    let lines = log::start(&settings.config.log)?;
+    let mut config = settings.config.clone();
+    let warning = descriptors::fit(&mut config);
+    let lines = log::start(&config.log)?;
+    if let Some(warning) = warning {
+        warn!("{warning}");
+    }
     let serving = async {
         let signals = Signals::new()?;
         let listener = bind(listen).await?;
@@ -55,7 +63,7 @@ pub fn sandbox(
             ));
         }
         let stop = CancellationToken::new();
-        let served = parts::sandbox(listener, settings.config.clone(), script, stop.clone());
+        let served = parts::sandbox(listener, config, script, stop.clone());
         until_stopped(served, signals, &stop).await
     };
     run(&lines, serving)

@@ -67,6 +67,7 @@ fn durations(config: &Config) -> Result<(), Fault> {
         ("upstream.connect_timeout", upstream.connect_timeout),
         ("upstream.post_timeout", upstream.post_timeout),
         ("upstream.read_timeout", upstream.read_timeout),
+        ("upstream.queue_timeout", upstream.queue_timeout),
         ("conversations.max_age", config.conversations.max_age),
         ("run.deadline", run.deadline),
         ("run.limit", run.limit),
@@ -145,6 +146,14 @@ fn counts(config: &Config) -> Result<(), Fault> {
         count,
     )?;
     within("run.queue", run.queue, 0..=1_000, count)?;
+    for (key, value) in [
+        ("server.max_waiting", server.max_waiting),
+        ("server.max_waiting_per_key", server.max_waiting_per_key),
+        ("run.max_active", run.max_active),
+        ("run.max_active_per_key", run.max_active_per_key),
+    ] {
+        within(key, value, 1..=1_000_000, count)?;
+    }
     within("run.max_answers", run.max_answers, 1..=10_000_000, count)
 }
 

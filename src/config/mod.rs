@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 pub use environment::Environment;
 pub use settings::{Flag, Keys, Settings, Sources};
+pub use values::Rate;
 
 /// Every setting of the program, as one value. Each field is a key of the file.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,6 +45,9 @@ pub struct Server {
     /// Exact, as browsers send them: `https://chat.example`.
     pub allowed_origins: Vec<String>,
     pub max_connections: usize,
+    /// Callers that wait for an answer.
+    pub max_waiting: usize,
+    pub max_waiting_per_key: usize,
     #[serde(deserialize_with = "values::size")]
     pub max_body: u64,
     pub max_headers: usize,
@@ -76,6 +80,9 @@ pub struct Upstream {
     pub post_timeout: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub read_timeout: Duration,
+    /// How long a call may wait for a connection.
+    #[serde(deserialize_with = "values::duration")]
+    pub queue_timeout: Duration,
     #[serde(deserialize_with = "values::size")]
     pub max_body: u64,
     pub max_connections: usize,
@@ -139,6 +146,9 @@ pub struct Run {
     pub limit: Duration,
     /// Requests that may wait for one conversation.
     pub queue: usize,
+    /// Runs under way, whether anybody waits for them or not.
+    pub max_active: usize,
+    pub max_active_per_key: usize,
     pub on_unknown: OnUnknown,
     #[serde(deserialize_with = "values::duration")]
     pub keep_answers: Duration,
@@ -163,6 +173,9 @@ pub struct Pace {
     pub interval: Duration,
     #[serde(deserialize_with = "values::duration")]
     pub min_gap: Duration,
+    /// Of one upstream key.
+    #[serde(deserialize_with = "values::optional_rate")]
+    pub max_polls_per_second: Option<Rate>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -48,6 +48,39 @@ pub fn optional_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String
     Ok(Some(String::deserialize(from)?).filter(|text| !text.is_empty()))
 }
 
+/// So many per second; above 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate(f64);
+
+impl Rate {
+    const LEAST: f64 = 0.001;
+    const MOST: f64 = 1_000_000.0;
+
+    pub fn new(per_second: f64) -> Option<Self> {
+        let is_rate = (Self::LEAST..=Self::MOST).contains(&per_second);
+        is_rate.then_some(Self(per_second))
+    }
+
+    /// From one to the next.
+    pub fn spacing(self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.0)
+    }
+}
+
+pub fn optional_rate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Rate>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let rate = text.parse().ok().and_then(Rate::new);
+    rate.map(Some).ok_or_else(|| {
+        D::Error::custom(format!(
+            "{} is not a number per second, write it like 10 or 0.5",
+            quoted(&text)
+        ))
+    })
+}
+
 /// A path is never told in an error: it may be a key, given where a file was meant.
 pub fn optional_path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
     let text = String::deserialize(from)?;

@@ -216,6 +216,11 @@ impl Run {
         self.progress.borrow().ended.is_some()
     }
 
+    /// Whether anybody waits for the answer.
+    pub fn is_heard(&self) -> bool {
+        self.callers().live > 0
+    }
+
     /// Has ended, and nobody is being told.
     pub fn is_idle(&self) -> bool {
         let callers = self.callers();
@@ -393,10 +398,13 @@ fn phase(error: &Error) -> Option<Phase> {
         | Error::NoConversation(_)
         | Error::KeyReused
         | Error::TooManyWaiting
+        | Error::TooManyRuns
+        | Error::Overloaded
         | Error::Refused(_)
         | Error::KeyRefused(_)
         | Error::RateLimited(_)
         | Error::Unreachable
+        | Error::Failing(_)
         | Error::Timeout
         | Error::ShuttingDown
         | Error::StateUnwritable => return None,

@@ -1,12 +1,19 @@
-//! Calls of the upstream: counted, and slowed down as one where the upstream asks for it.
+//! Calls of the upstream: counted, bounded, slowed down as one where the upstream asks for it, and
+//! kept back while it fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::breaker::{Breaker, Failure, Pass};
+use super::budget::Budget;
 use super::listing::Listing;
+use crate::config::Config;
+use crate::conversation::Caller;
 use crate::conversation::salt::Salt;
 use crate::ids::Tenant;
 use crate::metrics::{Call, CallResult, Metrics};
@@ -18,6 +25,12 @@ use crate::upstream::{
 /// The longest that one `Retry-After` holds up all traffic of a key.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// A POST that would have to wait longer than this for the end of a pause is not made.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// After a pause, the calls that waited for its end go one by one.
+const APART: Duration = Duration::from_millis(20);
+
 /// How many keys may be paused at once before those whose pause is over are dropped.
 const PAUSES: usize = 1024;
 
@@ -27,56 +40,166 @@ pub struct Calls {
     upstream: Arc<dyn Upstream>,
     metrics: Arc<Metrics>,
     salt: Salt,
-    /// By upstream key: no call before this time.
-    pauses: DashMap<Tenant, Instant>,
+    /// By upstream key: what holds up its calls.
+    pauses: DashMap<Tenant, Pause>,
+    breaker: Breaker,
+    budget: Budget,
+    /// Places among the calls in flight, and how long one may be waited for.
+    places: Semaphore,
+    patience: Duration,
+    followed: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Pause {
+    until: Instant,
+    /// Calls that wait for its end.
+    waiting: u32,
+}
+
+/// A run that is polled, for as long as this lives.
+#[derive(Debug)]
+pub struct Followed(Arc<AtomicUsize>);
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Calls {
-    pub fn new(upstream: Arc<dyn Upstream>, metrics: Arc<Metrics>, salt: Salt) -> Self {
+    pub fn new(
+        config: &Config,
+        upstream: Arc<dyn Upstream>,
+        metrics: Arc<Metrics>,
+        salt: Salt,
+    ) -> Self {
         Self {
             upstream,
-            metrics,
             salt,
             pauses: DashMap::new(),
+            breaker: Breaker::new(config.pace.min_gap, metrics.clone()),
+            budget: Budget::new(config.pace.max_polls_per_second),
+            places: Semaphore::new(config.upstream.max_connections),
+            patience: config.upstream.queue_timeout,
+            followed: Arc::default(),
+            metrics,
         }
     }
 
-    pub async fn post(&self, key: &Secret, message: &NewMessage) -> Result<Posted, PostError> {
-        self.pause_over(key).await;
-        let answer = match self.upstream.post(key, message).await {
+    /// Whether the upstream fails for everyone, or for some key.
+    pub fn is_failing(&self) -> (bool, bool) {
+        self.breaker.is_open()
+    }
+
+    /// Counts one more run that is polled.
+    pub fn follow(&self) -> Followed {
+        self.followed.fetch_add(1, Ordering::Relaxed);
+        Followed(self.followed.clone())
+    }
+
+    /// How many runs are polled.
+    pub fn followed(&self) -> usize {
+        self.followed.load(Ordering::Relaxed)
+    }
+
+    /// No run is under way on this thread any more: it may be read to see how the upstream is.
+    pub fn leave(&self, caller: &Caller, thread: &ThreadId) {
+        self.breaker.leave(&self.key(caller), thread);
+    }
+
+    pub async fn post(&self, caller: &Caller, message: &NewMessage) -> Result<Posted, PostError> {
+        let key = self.key(caller);
+        self.pass(caller).await.map_err(PostError::Failing)?;
+        if let Some(thread) = &message.thread {
+            self.breaker.enter(&key, thread);
+        }
+        if let Some(wait) = self.paused_for(&key).filter(|wait| *wait > LONGEST_WAIT) {
+            return Err(PostError::Refused(Refusal {
+                status: 429,
+                retry_after: Some(wait),
+                words: String::new(),
+            }));
+        }
+        self.pause_over(&key).await;
+        let _place = self.place().await.ok_or(PostError::Crowded)?;
+        let answer = match self.upstream.post(&caller.key, message).await {
             Ok(posted) => Ok(Posted {
-                failure: posted.failure.map(|words| without_key(words, key)),
+                failure: posted.failure.map(|words| without_key(words, &caller.key)),
                 ..posted
             }),
             Err(PostError::Refused(refusal)) => Err(PostError::Refused(Refusal {
-                words: without_key(refusal.words, key),
+                words: without_key(refusal.words, &caller.key),
                 ..refusal
             })),
             Err(error) => Err(error),
         };
-        let result = match &answer {
-            Ok(_) => CallResult::Ok,
-            Err(PostError::Unsent(_) | PostError::Certificate(_)) => CallResult::Unreachable,
-            Err(PostError::Unknown(_)) => CallResult::Unknown,
-            Err(PostError::Refused(refusal)) => match refusal.status {
-                401 | 403 => CallResult::KeyRefused,
-                404 => CallResult::NoThread,
-                429 | 503 => {
-                    self.pause(key, refusal.retry_after);
-                    CallResult::Busy
-                }
-                _ => CallResult::Refused,
-            },
-        };
+        let result = self.note_post(&key, message, &answer);
         self.metrics.upstream_call(Call::Post, result);
         answer
     }
 
-    pub async fn read(&self, key: &Secret, thread: &ThreadId) -> Result<Listing, ReadError> {
+    /// What a POST's answer says of the upstream.
+    fn note_post(
+        &self,
+        key: &Tenant,
+        message: &NewMessage,
+        answer: &Result<Posted, PostError>,
+    ) -> CallResult {
+        let Err(error) = answer else {
+            self.breaker.succeeded(key);
+            return CallResult::Ok;
+        };
+        match error {
+            PostError::Unsent(_) | PostError::Certificate(_) => {
+                self.breaker.failed(key, Failure::Connect);
+                CallResult::Unreachable
+            }
+            PostError::Unknown(_) => {
+                let thread = message.thread.as_ref();
+                self.breaker.failed(key, Failure::Call(thread));
+                CallResult::Unknown
+            }
+            PostError::Failing(_) | PostError::Crowded => CallResult::Failed,
+            PostError::Refused(refusal) => match refusal.status {
+                429 | 503 => {
+                    self.pause(key, refusal.retry_after);
+                    CallResult::Busy
+                }
+                status => {
+                    self.breaker.succeeded(key);
+                    match status {
+                        401 | 403 => CallResult::KeyRefused,
+                        404 => CallResult::NoThread,
+                        _ => CallResult::Refused,
+                    }
+                }
+            },
+        }
+    }
+
+    pub async fn read(&self, caller: &Caller, thread: &ThreadId) -> Result<Listing, ReadError> {
+        let key = self.key(caller);
+        if let Some(from) = self.breaker.enter(&key, thread) {
+            sleep_until(from).await;
+        }
+        self.read_as(&key, caller, thread).await
+    }
+
+    async fn read_as(
+        &self,
+        key: &Tenant,
+        caller: &Caller,
+        thread: &ThreadId,
+    ) -> Result<Listing, ReadError> {
         self.pause_over(key).await;
+        self.budget.turn(key, caller.tenant).await;
+        // A read can be made later as well.
+        let _place = self.place().await.ok_or(ReadError::Busy(None))?;
         self.metrics.polled();
-        let answer = self.upstream.read(key, thread).await.map(|thread| Thread {
-            failure: thread.failure.map(|words| without_key(words, key)),
+        let read = self.upstream.read(&caller.key, thread).await;
+        let answer = read.map(|thread| Thread {
+            failure: thread.failure.map(|words| without_key(words, &caller.key)),
             ..thread
         });
         let result = match &answer {
@@ -89,35 +212,95 @@ impl Calls {
             }
             Err(ReadError::Passing(_)) => CallResult::Failed,
         };
+        match result {
+            CallResult::Busy => {}
+            CallResult::Failed => self.breaker.failed(key, Failure::Call(Some(thread))),
+            _ => self.breaker.succeeded(key),
+        }
         self.metrics.upstream_call(Call::Read, result);
         answer.map(|thread| Listing::of(&self.salt, thread))
     }
 
-    async fn pause_over(&self, key: &Secret) {
-        if self.pauses.is_empty() {
-            return;
-        }
-        let tenant = self.salt.tenant_of_key(key.expose());
-        let until = self.pauses.get(&tenant).map(|until| *until);
-        if let Some(until) = until {
-            sleep_until(until).await;
-            self.pauses
-                .remove_if(&tenant, |_, until| *until <= Instant::now());
+    /// Whether something new may be posted; else, after how long to ask again. A try that is due
+    /// is made here.
+    pub async fn pass(&self, caller: &Caller) -> Result<(), Duration> {
+        let key = self.key(caller);
+        match self.breaker.pass(&key) {
+            Pass::Go => Ok(()),
+            Pass::Closed(wait) => Err(wait),
+            Pass::Try(thread) => {
+                // What it shows is of no interest; whether the upstream is back stands with the breaker.
+                let _ = self.read_as(&key, caller, &thread).await;
+                self.closed_for(caller).map_or(Ok(()), Err)
+            }
         }
     }
 
-    fn pause(&self, key: &Secret, retry_after: Option<Duration>) {
+    /// How long nothing new is posted for this caller, as far as is known.
+    pub fn closed_for(&self, caller: &Caller) -> Option<Duration> {
+        self.breaker.closed_for(&self.key(caller))
+    }
+
+    /// Waiting is bounded by time, not by how many wait.
+    async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        let place = timeout(self.patience, self.places.acquire()).await;
+        place.ok()?.ok()
+    }
+
+    fn key(&self, caller: &Caller) -> Tenant {
+        self.salt.tenant_of_key(caller.key.expose())
+    }
+
+    fn paused_for(&self, key: &Tenant) -> Option<Duration> {
+        let until = self.pauses.get(key)?.until;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits for the end of the key's pause, however often that is put off.
+    async fn pause_over(&self, key: &Tenant) {
+        let mut turn = None;
+        loop {
+            let now = Instant::now();
+            let due = match self.pauses.get_mut(key) {
+                Some(mut pause) if turn.is_some() || pause.until > now => {
+                    let turn = *turn.get_or_insert_with(|| {
+                        pause.waiting += 1;
+                        pause.waiting - 1
+                    });
+                    pause.until + APART * turn
+                }
+                _ => break,
+            };
+            if due <= now {
+                break;
+            }
+            sleep_until(due).await;
+        }
+        if turn.is_some() {
+            let now = Instant::now();
+            self.pauses
+                .remove_if(key, |_, pause| pause.until + APART * pause.waiting <= now);
+        }
+    }
+
+    fn pause(&self, key: &Tenant, retry_after: Option<Duration>) {
         let Some(retry_after) = retry_after else {
             return;
         };
         let now = Instant::now();
         if self.pauses.len() >= PAUSES {
-            self.pauses.retain(|_, until| *until > now);
+            self.pauses
+                .retain(|_, pause| pause.until + APART * pause.waiting > now);
         }
         let until = now + retry_after.min(LONGEST_PAUSE);
-        let tenant = self.salt.tenant_of_key(key.expose());
-        let mut pause = self.pauses.entry(tenant).or_insert(until);
-        *pause = until.max(*pause);
+        let mut pause = self
+            .pauses
+            .entry(*key)
+            .or_insert(Pause { until, waiting: 0 });
+        if pause.until <= now {
+            pause.waiting = 0;
+        }
+        pause.until = until.max(pause.until);
     }
 }
 

@@ -311,6 +311,7 @@ impl Carry {
             mark,
             limit: self.limit,
             wary: false,
+            run: &self.run,
         };
         let mut shown = Shown::new(&self.turn);
         let ended = poll

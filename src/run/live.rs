@@ -15,6 +15,7 @@ use super::carry::Carry;
 use super::ledger::Ledger;
 use super::pace::Pace;
 use super::resume::Resume;
+use super::share::{Share, Shares};
 use super::subscription::Subscription;
 use super::{Answer, Error, Finish, Place};
 use crate::clock::{Clock, Moment};
@@ -52,6 +53,7 @@ pub struct Shared {
     /// Bytes of earlier conversation that begin a thread.
     pub transcript: usize,
     ledger: Ledger,
+    pub active: Shares,
     /// Runs that an earlier process has left under way, until their tenant's key is at hand.
     left: Mutex<HashMap<Tenant, Vec<Left>>>,
     /// Of all tenants, so that a request need not look where there are none.
@@ -121,9 +123,10 @@ impl Runner {
         let queue = config.run.queue;
         let (side_calls, keep) = (conversations.side_calls, config.run.keep_answers);
         let shared = Shared {
-            calls: Calls::new(upstream, metrics.clone(), salt.clone()),
+            calls: Calls::new(config, upstream, metrics.clone(), salt.clone()),
             resolver: Resolver::new(secrets, store.clone(), side_calls, queue),
             ledger: Ledger::new(store.clone(), keep, config.run.max_answers),
+            active: Shares::new(config.run.max_active, config.run.max_active_per_key),
             salt,
             store,
             pace: Pace::new(&config.pace),
@@ -172,7 +175,8 @@ impl Runner {
                 held,
                 turn,
             };
-            shared.spawn(resume.out());
+            let share = shared.active.take_anyway(caller.tenant);
+            shared.spawn(resume.out(), Some(share));
         }
     }
 
@@ -192,6 +196,7 @@ impl Runner {
             return Ok(self.attach(run, turn));
         }
         let hashes = Hashes::of(&shared.salt, &turn);
+        let share = shared.share(&turn, &hashes).map_err(unresolved)?;
         let resolved = shared
             .resolver
             .resolve(&turn, &hashes)
@@ -223,7 +228,7 @@ impl Runner {
                     limit: Instant::now() + shared.settings.limit,
                     doubt: false,
                 };
-                shared.spawn(carry.out(continuation));
+                shared.spawn(carry.out(continuation), share);
             }
         }
         drop(turnstile);
@@ -248,7 +253,8 @@ impl Runner {
             doubt: left.phase == Phase::Unknown,
             turn,
         };
-        shared.spawn(carry.on(left));
+        let share = shared.active.take_anyway(run.tenant);
+        shared.spawn(carry.on(left), Some(share));
         self.subscribe(run, deadline, false)
     }
 
@@ -291,6 +297,11 @@ impl Runner {
             decision,
             posts,
         })
+    }
+
+    /// Whether the upstream fails for everyone, or for some key.
+    pub fn is_upstream_failing(&self) -> (bool, bool) {
+        self.0.calls.is_failing()
     }
 
     /// Stops every run where it is, and waits for their tasks. The upstream ends them by itself.
@@ -360,9 +371,13 @@ impl Shared {
         run.end(end);
     }
 
-    fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
         let stopped = self.stopped.clone();
-        let run = async move { stopped.run_until_cancelled(run).await };
+        let active = (share, self.metrics.active());
+        let run = async move {
+            let _active = active;
+            stopped.run_until_cancelled(run).await
+        };
         self.tasks.spawn(Box::pin(run));
     }
 
@@ -481,12 +496,15 @@ pub fn outcome(ended: &Result<Arc<Answer>, Error>) -> Outcome {
             Error::Cancelled(_) => Outcome::Cancelled,
             Error::Expired | Error::Timeout => Outcome::Expired,
             Error::OutcomeUnknown => Outcome::Unknown,
-            Error::Unreachable | Error::ShuttingDown | Error::StateUnwritable => {
-                Outcome::Unreachable
-            }
+            Error::Unreachable
+            | Error::Failing(_)
+            | Error::ShuttingDown
+            | Error::StateUnwritable => Outcome::Unreachable,
             Error::NoConversation(_)
             | Error::KeyReused
             | Error::TooManyWaiting
+            | Error::TooManyRuns
+            | Error::Overloaded
             | Error::Refused(_)
             | Error::KeyRefused(_)
             | Error::RateLimited(_) => Outcome::Refused,

@@ -3,6 +3,8 @@
 pub mod answer;
 pub mod audience;
 pub mod baseline;
+pub mod breaker;
+pub mod budget;
 pub mod calls;
 pub mod carry;
 pub mod clip;
@@ -16,12 +18,14 @@ pub mod poll;
 pub mod post;
 pub mod replay;
 pub mod resume;
+pub mod share;
 pub mod subscription;
 pub mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::share::Full;
 use crate::conversation::Decision;
 use crate::conversation::resolve::Unresolved;
 use crate::upstream::Annotation;
@@ -76,6 +80,12 @@ pub enum Error {
     KeyReused,
     #[error("too many requests wait for this conversation")]
     TooManyWaiting,
+    /// The tenant has its share of all runs.
+    #[error("too many runs of this key are under way")]
+    TooManyRuns,
+    /// There are as many runs, or calls of the upstream, as there may be.
+    #[error("the proxy has as much to do as it can bear")]
+    Overloaded,
     /// The upstream refused the message itself (400, 413, 422).
     #[error("the upstream refused the message: {0}")]
     Refused(String),
@@ -86,6 +96,9 @@ pub enum Error {
     RateLimited(Option<Duration>),
     #[error("the upstream could not be reached")]
     Unreachable,
+    /// It has been failing, so nothing was sent; it is tried again after so long.
+    #[error("the upstream has been failing; nothing was sent")]
+    Failing(Duration),
     #[error("it is not known whether the upstream took the message; it was not sent again")]
     OutcomeUnknown,
     /// The upstream answered with nonsense, before or after it took the message.
@@ -124,13 +137,25 @@ impl Error {
             Self::NoConversation(_)
             | Self::KeyReused
             | Self::TooManyWaiting
+            | Self::TooManyRuns
+            | Self::Overloaded
             | Self::Refused(_)
             | Self::KeyRefused(_)
             | Self::RateLimited(_)
             | Self::Unreachable
+            | Self::Failing(_)
             | Self::Timeout
             | Self::ShuttingDown
             | Self::StateUnwritable => false,
+        }
+    }
+}
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Tenant => Self::TooManyRuns,
+            Full::All => Self::Overloaded,
         }
     }
 }

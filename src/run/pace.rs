@@ -18,6 +18,9 @@ pub struct Pace {
 /// Longest wait after polls that failed, or that the upstream asked for.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// So many other runs, or more, are a herd.
+const HERD: usize = 50;
+
 impl Pace {
     pub fn new(settings: &Settings) -> Self {
         Self {
@@ -38,6 +41,14 @@ impl Pace {
         }
     }
 
+    /// As above, drawn out by up to a tenth, for each thread otherwise, so that runs which are due
+    /// together drift apart; the less, the fewer of them there are, and not at all for one alone.
+    pub fn wait_among(&self, runs: usize, thread: &ThreadId, polls: u32) -> Duration {
+        let wait = self.wait(polls);
+        let others = runs.saturating_sub(1).min(HERD) as u32;
+        wait + wait / 10 * others / HERD as u32 * thousandth(thread, polls) / 1000
+    }
+
     /// The wait after `failures` polls in a row that told nothing, or as long as the upstream asks.
     /// It is drawn out by up to a quarter, for each thread otherwise: what failed at one time is not
     /// tried again at one time.
@@ -47,9 +58,7 @@ impl Pace {
             .saturating_mul(1 << failures.saturating_sub(1).min(5));
         let wait = asked.map_or(doubled, |asked| asked.max(self.interval));
         let wait = wait.min(LONGEST).max(self.min_gap);
-        let mut hasher = DefaultHasher::new();
-        (thread, failures).hash(&mut hasher);
-        wait + wait / 4 * (hasher.finish() % 1000) as u32 / 1000
+        wait + wait / 4 * thousandth(thread, failures) / 1000
     }
 
     /// How long one of many that would begin together waits: within one interval, for each thread
@@ -65,6 +74,13 @@ impl Pace {
     }
 }
 
+/// 0 to 999, for each thread and count otherwise.
+fn thousandth(thread: &ThreadId, count: u32) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (thread, count).hash(&mut hasher);
+    (hasher.finish() % 1000) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -76,6 +92,7 @@ mod tests {
             strategy: Strategy::Fixed,
             interval: Duration::from_secs(3),
             min_gap: Duration::from_secs(2),
+            max_polls_per_second: None,
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{Reading, read_off};
+use super::audience::Run;
 use super::calls::Calls;
 use super::listing::Listing;
 use super::pace::Pace;
@@ -25,6 +26,9 @@ const MISSING_FOR: Duration = Duration::from_secs(30);
 /// read again so often before it is believed.
 const UNGROWN_POLLS: u32 = 2;
 
+/// How soon it is noticed that somebody waits again for a run that nobody waited for.
+const LISTENS_EVERY: Duration = Duration::from_millis(250);
+
 /// Follows one run.
 #[derive(Debug)]
 pub struct Poll<'a> {
@@ -36,6 +40,7 @@ pub struct Poll<'a> {
     /// Of the text that was posted.
     pub mark: Mark,
     pub limit: Instant,
+    pub run: &'a Run,
     /// The run may have been under way for long, and no read of it is remembered.
     pub wary: bool,
 }
@@ -70,6 +75,7 @@ struct Progress {
 impl Poll<'_> {
     /// Polls to the end. `grown` is told the answer's text whenever a read shows any.
     pub async fn follow(&self, accepted: &Accepted, mut grown: impl FnMut(u32, &str)) -> Ended {
+        let _followed = self.calls.follow();
         let now = Instant::now();
         let mut progress = Progress {
             posted: now,
@@ -88,16 +94,16 @@ impl Poll<'_> {
             Some(status @ (RunStatus::Failed | RunStatus::Cancelled | RunStatus::Expired)) => {
                 return Ended::Failed(ending(status, accepted.posted.failure.as_deref()));
             }
-            Some(RunStatus::Pending) | None => due += self.pace.wait(0),
+            Some(RunStatus::Pending) | None => due += self.wait(0),
         }
         loop {
             if due >= self.limit {
                 sleep_until(self.limit).await;
                 return Ended::Failed(Error::Expired);
             }
-            sleep_until(due).await;
+            self.sleep_until(due).await;
             progress.polls += 1;
-            let read = self.calls.read(&self.caller.key, self.thread);
+            let read = self.calls.read(self.caller, self.thread);
             let Ok(answer) = timeout_at(self.limit, read).await else {
                 return Ended::Failed(Error::Expired);
             };
@@ -109,8 +115,8 @@ impl Poll<'_> {
                     let reading = read_off(&accepted.seen, self.mark, &listing);
                     grown(progress.polls, reading.text.as_deref().unwrap_or_default());
                     match self.judge(&mut progress, &listing, reading) {
-                        Some(ended) => return ended,
-                        None => self.pace.wait(progress.polls),
+                        Some(ended) => return self.left(ended),
+                        None => self.wait(progress.polls),
                     }
                 }
                 Err(error) => match self.stumble(&mut progress, &error) {
@@ -120,6 +126,28 @@ impl Poll<'_> {
             };
             due = Instant::now() + wait;
         }
+    }
+
+    fn wait(&self, polls: u32) -> Duration {
+        let runs = self.calls.followed();
+        self.pace.wait_among(runs, self.thread, polls)
+    }
+
+    /// Sleeps until the next poll is due; up to twice as long while nobody waits for the answer.
+    async fn sleep_until(&self, due: Instant) {
+        let wait = due.saturating_duration_since(Instant::now());
+        sleep_until(due).await;
+        let latest = self.limit.min(due + wait);
+        let mut next = due;
+        while next < latest && !self.run.is_heard() {
+            next = latest.min(next + LISTENS_EVERY);
+            sleep_until(next).await;
+        }
+    }
+
+    fn left(&self, ended: Ended) -> Ended {
+        self.calls.leave(self.caller, self.thread);
+        ended
     }
 
     /// The wait after a read that told nothing.

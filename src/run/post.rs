@@ -160,7 +160,7 @@ impl Post<'_> {
         let mut busy = 0;
         let mut waited = Duration::ZERO;
         loop {
-            let error = match self.calls.post(&self.caller.key, message).await {
+            let error = match self.calls.post(self.caller, message).await {
                 Ok(posted) => return Ok(posted),
                 Err(error) => error,
             };
@@ -186,9 +186,11 @@ impl Post<'_> {
                     }
                     wait
                 }
-                PostError::Refused(_) | PostError::Certificate(_) | PostError::Unknown(_) => {
-                    return Err(error);
-                }
+                PostError::Refused(_)
+                | PostError::Certificate(_)
+                | PostError::Failing(_)
+                | PostError::Crowded
+                | PostError::Unknown(_) => return Err(error),
             };
             sleep(wait).await;
         }
@@ -196,10 +198,12 @@ impl Post<'_> {
 
     /// Reads the thread until no run is active in it; tells whether that had to be waited for.
     async fn settled(&self, thread: &ThreadId) -> Result<(Listing, bool), Unposted> {
+        let failing = |wait| Unposted::Refused(Error::Failing(wait));
+        self.calls.pass(self.caller).await.map_err(failing)?;
         let mut polls = 0;
         let mut failures = 0;
         loop {
-            let wait = match self.calls.read(&self.caller.key, thread).await {
+            let wait = match self.calls.read(self.caller, thread).await {
                 Ok(shown) if shown.status == Some(RunStatus::Pending) => {
                     failures = 0;
                     self.pace.wait(polls)
@@ -214,6 +218,9 @@ impl Post<'_> {
                     self.pace.back_off(thread, failures, asked)
                 }
                 Err(ReadError::Passing(_)) => {
+                    if let Some(wait) = self.calls.closed_for(self.caller) {
+                        return Err(failing(wait));
+                    }
                     failures += 1;
                     self.pace.back_off(thread, failures, None)
                 }
@@ -235,7 +242,7 @@ impl Post<'_> {
         let gap = self.pace.min_gap().max(SEARCHED_FOR / SEARCHES);
         for _ in 0..SEARCHES {
             sleep(gap).await;
-            match self.calls.read(&self.caller.key, thread).await {
+            match self.calls.read(self.caller, thread).await {
                 Ok(shown) if is_shown(&seen, mark, &shown) => {
                     // This read was a poll: whatever it says of the run, the next one says too.
                     return Ok(Accepted {
@@ -266,6 +273,8 @@ fn is_shown(seen: &Seen, mark: Mark, listing: &Listing) -> bool {
 fn refusal(error: PostError) -> Error {
     match error {
         PostError::Unsent(_) | PostError::Certificate(_) => Error::Unreachable,
+        PostError::Failing(wait) => Error::Failing(wait),
+        PostError::Crowded => Error::Overloaded,
         PostError::Unknown(_) => Error::OutcomeUnknown,
         PostError::Refused(refusal) => match refusal.status {
             401 | 403 => Error::KeyRefused(refusal.status),

@@ -93,7 +93,7 @@ impl Carry {
     ) -> Result<Option<String>, Error> {
         let mut lost = false;
         for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller.key, thread).await {
+            match self.shared.calls.read(&self.turn.caller, thread).await {
                 Ok(shown) => {
                     if let Some(lines) = in_order(seen, &shown) {
                         let messages: Vec<Message> = lines.into_iter().map(quoted).collect();

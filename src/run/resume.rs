@@ -113,6 +113,7 @@ impl Resume {
             mark: self.turn.posted,
             limit: self.limit,
             wary: true,
+            run: &self.run,
         };
         let report = |polls, _: &str| self.run.report(|progress| progress.polls = polls);
         match poll.follow(&accepted, report).await {
@@ -203,7 +204,7 @@ impl Carry {
         let mut fault = Error::Unreachable;
         let mut lost = false;
         for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller.key, &thread).await {
+            match self.shared.calls.read(&self.turn.caller, &thread).await {
                 Ok(listing) => match self.recognise(left, &listing) {
                     Some(ending) => return Ok(Some(ending)),
                     None => {

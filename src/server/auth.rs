@@ -140,6 +140,10 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        // Whoever was let in by a layer before need not be asked again.
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
         let caller = Gate::from_ref(state).admit(&parts.headers, peer(parts))?;
         // No key outlives the process: what was under way goes on once its key is here again.
         Runner::from_ref(state).resume(&caller);

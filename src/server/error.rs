@@ -195,6 +195,14 @@ fn of_run(error: &run::Error, owner: KeyOwner) -> Verdict {
             let wait = Retry::After(Duration::from_secs(5));
             (429, RATE, "too_many_waiting", wait)
         }
+        E::TooManyRuns => {
+            let wait = Retry::After(Duration::from_secs(5));
+            (429, RATE, "too_many_waiting", wait)
+        }
+        E::Overloaded => {
+            let wait = Retry::After(Duration::from_secs(5));
+            (503, SERVER, "overloaded", wait)
+        }
         E::Refused(_) => (400, REQUEST, "upstream_refused", Retry::Unsaid),
         E::KeyRefused(status) => match (owner, status) {
             (KeyOwner::Proxy, _) => (502, SERVER, "upstream_key_refused", Retry::Never),
@@ -206,6 +214,7 @@ fn of_run(error: &run::Error, owner: KeyOwner) -> Verdict {
             (429, RATE, "rate_limit_exceeded", wait)
         }
         E::Unreachable => (502, SERVER, "upstream_unreachable", soon),
+        E::Failing(wait) => (502, SERVER, "upstream_unreachable", Retry::After(*wait)),
         E::OutcomeUnknown => (502, SERVER, "upstream_outcome_unknown", Retry::Never),
         E::Upstream { posted: true, .. } => (502, SERVER, "upstream_error", Retry::Never),
         E::Upstream { posted: false, .. } => (502, SERVER, "upstream_error", soon),
@@ -259,6 +268,10 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
         Refusal::TooLarge(_) => verdict(413, REQUEST, "request_too_large"),
         Refusal::HeadTooLarge { .. } => verdict(431, REQUEST, "headers_too_large"),
         Refusal::SlowBody => verdict(408, REQUEST, "request_timeout"),
+        Refusal::TooManyWaiting(wait) => {
+            verdict(429, RATE, "too_many_waiting").retry(Retry::After(*wait))
+        }
+        Refusal::Overloaded(wait) => verdict(503, SERVER, "overloaded").retry(Retry::After(*wait)),
         Refusal::Panic => verdict(500, SERVER, "internal_error").retry(Retry::Never),
     }
 }
@@ -339,12 +352,15 @@ mod tests {
             run::Error::NoConversation("conv_1".to_owned()),
             run::Error::KeyReused,
             run::Error::TooManyWaiting,
+            run::Error::TooManyRuns,
+            run::Error::Overloaded,
             run::Error::Refused(words()),
             run::Error::KeyRefused(401),
             run::Error::KeyRefused(403),
             run::Error::RateLimited(None),
             run::Error::RateLimited(Some(Duration::from_secs(600))),
             run::Error::Unreachable,
+            run::Error::Failing(Duration::from_millis(3200)),
             run::Error::OutcomeUnknown,
             run::Error::Upstream {
                 what: words(),
@@ -372,12 +388,15 @@ mod tests {
         404 {"error":{"message":"there is no conversation conv_1 here, and the request carries no history to begin it anew","type":"invalid_request_error","param":null,"code":"conversation_not_found"}}
         422 {"error":{"message":"this Idempotency-Key was used for another request","type":"invalid_request_error","param":null,"code":"idempotency_key_reused"}}
         429 retry-after=5 {"error":{"message":"too many requests wait for this conversation","type":"rate_limit_error","param":null,"code":"too_many_waiting"}}
+        429 retry-after=5 {"error":{"message":"too many runs of this key are under way","type":"rate_limit_error","param":null,"code":"too_many_waiting"}}
+        503 retry-after=5 {"error":{"message":"the proxy has as much to do as it can bear","type":"server_error","param":null,"code":"overloaded"}}
         400 {"error":{"message":"the upstream refused the message: no table orders","type":"invalid_request_error","param":null,"code":"upstream_refused"}}
         401 {"error":{"message":"Incorrect API key provided: Chat Ur Data refused it","type":"authentication_error","param":null,"code":"invalid_api_key"}}
         403 {"error":{"message":"the upstream refused the key with status 403","type":"permission_error","param":null,"code":"upstream_forbidden"}}
         429 retry-after=10 {"error":{"message":"the upstream takes no more requests at the moment","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}
         429 retry-after=60 {"error":{"message":"the upstream takes no more requests at the moment","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}
         502 retry-after=1 retry-after-ms=1000 {"error":{"message":"the upstream could not be reached","type":"server_error","param":null,"code":"upstream_unreachable"}}
+        502 retry-after=4 {"error":{"message":"the upstream has been failing; nothing was sent","type":"server_error","param":null,"code":"upstream_unreachable"}}
         502 x-should-retry=false {"error":{"message":"it is not known whether the upstream took the message; it was not sent again","type":"server_error","param":null,"code":"upstream_outcome_unknown"}}
         502 retry-after=1 retry-after-ms=1000 {"error":{"message":"the upstream gave no usable answer: no table orders","type":"server_error","param":null,"code":"upstream_error"}}
         502 x-should-retry=false {"error":{"message":"the upstream gave no usable answer: no table orders","type":"server_error","param":null,"code":"upstream_error"}}
@@ -408,6 +427,8 @@ mod tests {
         for error in [
             run::Error::Unreachable,
             run::Error::TooManyWaiting,
+            run::Error::TooManyRuns,
+            run::Error::Overloaded,
             run::Error::Timeout,
         ] {
             assert!(!error.to_string().to_lowercase().contains("rate limit"));

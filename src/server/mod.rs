@@ -1,5 +1,6 @@
 //! The edge: connections, routes and layers; each request becomes a turn, each run an answer.
 
+mod admission;
 mod auth;
 mod chat;
 mod envelope;
@@ -42,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::openai::Policy;
 use crate::run::live::Runner;
 use crate::store::backend::Backend;
+use admission::Admission;
 use auth::Gate;
 use chat::Delivery;
 use envelope::Heads;
@@ -69,16 +71,17 @@ pub struct Parts {
 pub fn router(parts: Parts) -> Router {
     let guard = Guard::new(&parts.config.server);
     let metrics = Arc::clone(&parts.metrics);
+    let app = App::new(parts);
     let routes = Router::new()
-        .merge(api())
-        .nest("/v1", api())
-        .nest("/openai/v1", api())
+        .merge(api(&app))
+        .nest("/v1", api(&app))
+        .nest("/openai/v1", api(&app))
         .route("/livez", get(status::live))
         .route("/readyz", get(status::ready))
         .route("/metrics", get(status::metrics))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(App::new(parts));
+        .with_state(app);
     layered(routes, guard, metrics)
 }
 
@@ -95,9 +98,10 @@ fn layered(routes: Router, guard: Guard, metrics: Arc<Metrics>) -> Router {
 }
 
 /// What SDKs call, under whichever prefix their base URL has.
-fn api() -> Router<App> {
+fn api(app: &App) -> Router<App> {
+    let admit = || from_fn_with_state(app.clone(), admission::admit);
     Router::new()
-        .route("/chat/completions", post(chat::create))
+        .route("/chat/completions", post(chat::create).route_layer(admit()))
         .route("/models", get(models::list))
         .route("/models/{*id}", get(models::find))
         .route("/capabilities", get(models::capabilities))
@@ -153,6 +157,7 @@ struct App {
     gate: Gate,
     heads: Heads,
     body_limits: BodyLimits,
+    admission: Admission,
     metrics: Arc<Metrics>,
 }
 
@@ -177,6 +182,7 @@ impl App {
             gate,
             heads: Heads::new(&config),
             body_limits: BodyLimits::new(&config.server),
+            admission: Admission::new(&config.server, Arc::clone(&parts.metrics)),
             metrics: parts.metrics,
         }
     }
@@ -215,6 +221,12 @@ impl FromRef<App> for Heads {
 impl FromRef<App> for BodyLimits {
     fn from_ref(app: &App) -> Self {
         app.body_limits
+    }
+}
+
+impl FromRef<App> for Admission {
+    fn from_ref(app: &App) -> Self {
+        app.admission.clone()
     }
 }
 

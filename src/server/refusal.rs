@@ -50,6 +50,10 @@ pub enum Refusal {
     SlowBody,
     #[error("the body broke off")]
     BrokenBody,
+    #[error("too many requests with this key wait for their answers")]
+    TooManyWaiting(Duration),
+    #[error("too many requests wait for their answers")]
+    Overloaded(Duration),
     #[error("the proxy failed; its log says more")]
     Panic,
 }

@@ -26,6 +26,10 @@ const POSTS_IDLE: Duration = Duration::from_secs(1);
 const POLLS_IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept for polls.
 const POLLS_KEPT: usize = 8;
+/// Answers of more bytes than this are read and parsed one after the other, so that memory is bounded
+/// whatever all the connections bring.
+const LARGE: usize = 128 * 1024;
+const LARGE_AT_ONCE: usize = 1;
 /// Longest text of an error, in characters.
 const ERROR_TEXT: usize = 300;
 
@@ -36,7 +40,8 @@ pub struct ChatUrData {
     polls: Client,
     message_url: Url,
     thread_url: Url,
-    calls: Semaphore,
+    /// Permits to hold a large answer.
+    large: Semaphore,
     post_timeout: Duration,
     read_timeout: Duration,
     /// Of an answer, encoded as well as decoded.
@@ -74,7 +79,7 @@ impl ChatUrData {
             polls: client(settings, &origin, POLLS_IDLE, POLLS_KEPT)?,
             message_url: endpoint(&origin, "newMessage"),
             thread_url: endpoint(&origin, "getThread"),
-            calls: Semaphore::new(settings.max_connections),
+            large: Semaphore::new(LARGE_AT_ONCE),
             post_timeout: settings.post_timeout,
             read_timeout: settings.read_timeout,
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
@@ -95,7 +100,7 @@ impl ChatUrData {
             message: &message.text,
             thread_id: thread.map(|thread| &*thread.0),
         });
-        let answer = self.answer(request, key, self.post_timeout).await?;
+        let (answer, _held) = self.answer(request, key, self.post_timeout).await?;
         wire::posted(thread, &answer)
     }
 
@@ -104,17 +109,17 @@ impl ChatUrData {
         let mut url = self.thread_url.clone();
         url.set_query(Some(&format!("threadId={}", query_value(&thread.0))));
         let request = self.polls.get(url);
-        let answer = self.answer(request, key, self.read_timeout).await?;
+        let (answer, _held) = self.answer(request, key, self.read_timeout).await?;
         wire::thread(&answer)
     }
 
+    /// The answer, and the permit to hold it where it is large.
     async fn answer(
         &self,
         request: RequestBuilder,
         key: HeaderValue,
         limit: Duration,
-    ) -> Result<Answered, Failure> {
-        let _call = self.place(limit).await?;
+    ) -> Result<(Answered, Option<SemaphorePermit<'_>>), Failure> {
         let response = request
             .header(AUTHORIZATION, key)
             .header(ACCEPT, "application/json")
@@ -124,20 +129,63 @@ impl ChatUrData {
             .await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let body = match body(response, self.max_body).await {
+        let mut held = None;
+        let body = match self.body(response, &mut held).await {
             Ok(body) => body,
             Err(failure) if status == 200 => return Err(failure),
             // What other statuses mean stands in the head; only their words are lost.
             Err(_) => Bytes::new(),
         };
-        Ok(Answered::new(status, &headers, body, SystemTime::now()))
+        let answered = Answered::new(status, &headers, body, SystemTime::now());
+        Ok((answered, held))
     }
 
-    /// A place among the calls that may be in flight.
-    async fn place(&self, limit: Duration) -> Result<SemaphorePermit<'_>, Failure> {
-        match timeout(limit, self.calls.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Failure::Unsent("too many calls are in flight".to_owned())),
+    /// The body, with both its encoded and its decoded length bounded while it is read. The
+    /// request's own time limit ends it too.
+    async fn body<'a>(
+        &'a self,
+        mut response: Response,
+        held: &mut Option<SemaphorePermit<'a>>,
+    ) -> Result<Bytes, Failure> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len().saturating_add(chunk.len()) > self.max_body {
+                return Err(too_large());
+            }
+            if body.len() + chunk.len() > LARGE && held.is_none() {
+                *held = Some(self.permit().await?);
+                // At once, since growing by and by holds the old and the new at times.
+                body.reserve(self.max_body - body.len());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let encoding = response.headers().get(CONTENT_ENCODING);
+        match encoding.map(|value| value.as_bytes().to_ascii_lowercase()) {
+            None => Ok(body.freeze()),
+            Some(name) if name.is_empty() || name == b"identity" => Ok(body.freeze()),
+            Some(name) if name == b"gzip" || name == b"x-gzip" => {
+                if held.is_none() {
+                    // A thousand times as much may come out.
+                    *held = Some(self.permit().await?);
+                }
+                match unzipped(&body, self.max_body) {
+                    Ok(Some(body)) => Ok(body),
+                    Ok(None) => Err(too_large()),
+                    Err(_) => Err(Failure::Broken("its answer cannot be unzipped".to_owned())),
+                }
+            }
+            Some(_) => Err(Failure::Broken(
+                "its answer has an encoding that was not asked for".to_owned(),
+            )),
+        }
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        match timeout(self.read_timeout, self.large.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Failure::Broken(
+                "too many of its answers are large".to_owned(),
+            )),
         }
     }
 }
@@ -261,29 +309,8 @@ fn query_value(text: &str) -> String {
     encoded
 }
 
-/// The body, with both its encoded and its decoded length bounded while it is read.
-async fn body(mut response: Response, max: usize) -> Result<Bytes, Failure> {
-    let too_large = || Failure::Broken("its answer is too large".to_owned());
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len().saturating_add(chunk.len()) > max {
-            return Err(too_large());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let encoding = response.headers().get(CONTENT_ENCODING);
-    match encoding.map(|value| value.as_bytes().to_ascii_lowercase()) {
-        None => Ok(body.freeze()),
-        Some(name) if name.is_empty() || name == b"identity" => Ok(body.freeze()),
-        Some(name) if name == b"gzip" || name == b"x-gzip" => match unzipped(&body, max) {
-            Ok(Some(body)) => Ok(body),
-            Ok(None) => Err(too_large()),
-            Err(_) => Err(Failure::Broken("its answer cannot be unzipped".to_owned())),
-        },
-        Some(_) => Err(Failure::Broken(
-            "its answer has an encoding that was not asked for".to_owned(),
-        )),
-    }
+fn too_large() -> Failure {
+    Failure::Broken("its answer is too large".to_owned())
 }
 
 /// `None` where more than `max` bytes come out.
@@ -340,6 +367,7 @@ mod tests {
             connect_timeout: Duration::from_secs(5),
             post_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(5),
+            queue_timeout: Duration::from_secs(5),
             max_body: 1000,
             max_connections: 4,
         }

@@ -127,6 +127,12 @@ pub enum PostError {
     /// The upstream's certificate does not hold: not posted, and a resend would not help.
     #[error("the upstream's certificate was refused: {0}")]
     Certificate(String),
+    /// Not sent by us: the upstream has been failing, and is tried again after so long.
+    #[error("the upstream has been failing")]
+    Failing(Duration),
+    /// Not sent by us: no connection was free in time.
+    #[error("too many calls are in flight")]
+    Crowded,
     /// The upstream said no: the message is not posted.
     #[error("the upstream refused the message with status {}", .0.status)]
     Refused(Refusal),

@@ -50,6 +50,22 @@ impl Program {
     pub fn serve(&self, arguments: &[&str]) -> Serving {
         Serving::of(self.command(arguments))
     }
+
+    /// As above, with so many file descriptors.
+    pub fn serve_with_descriptors(&self, most: u32, arguments: &[&str]) -> Serving {
+        let proxy = self.command(arguments);
+        let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &limited])
+            .arg(proxy.get_program())
+            .args(proxy.get_args())
+            .env_clear()
+            .env("HOME", self.home.path())
+            .envs(self.variables.iter().copied())
+            .stdin(Stdio::null());
+        Serving::of(command)
+    }
 }
 
 impl Run {

@@ -28,6 +28,7 @@ mod leaks;
 mod mishaps;
 mod model;
 mod oddities;
+mod overload;
 mod parameters;
 mod polling;
 mod posting;

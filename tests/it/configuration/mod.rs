@@ -11,11 +11,13 @@ use chaturdata_proxy::config::{Config, Environment, Flag, Settings, Sources};
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
 /// A value for each key that differs from its default; a new key belongs here too.
-const OTHERS: [(&str, &str); 51] = [
+const OTHERS: [(&str, &str); 57] = [
     ("server.listen", "127.0.0.1:9000"),
     ("server.allowed_hosts", "proxy.lan"),
     ("server.allowed_origins", "https://chat.example"),
     ("server.max_connections", "7"),
+    ("server.max_waiting", "7"),
+    ("server.max_waiting_per_key", "6"),
     ("server.max_body", "1MiB"),
     ("server.max_headers", "32"),
     ("server.max_head", "16KiB"),
@@ -32,6 +34,7 @@ const OTHERS: [(&str, &str); 51] = [
     ("upstream.read_timeout", "6s"),
     ("upstream.max_body", "1MiB"),
     ("upstream.max_connections", "7"),
+    ("upstream.queue_timeout", "6s"),
     ("callers.key_file", "/run/secrets/caller"),
     ("callers.allow_anyone", "true"),
     ("models.aliases", "sales,support"),
@@ -47,6 +50,8 @@ const OTHERS: [(&str, &str); 51] = [
     ("run.deadline", "6s"),
     ("run.limit", "20m"),
     ("run.queue", "7"),
+    ("run.max_active", "7"),
+    ("run.max_active_per_key", "6"),
     ("run.on_unknown", "tell"),
     ("run.keep_answers", "6s"),
     ("run.max_answers", "7"),
@@ -54,6 +59,7 @@ const OTHERS: [(&str, &str); 51] = [
     ("pace.strategy", "fixed"),
     ("pace.interval", "6s"),
     ("pace.min_gap", "1s"),
+    ("pace.max_polls_per_second", "0.5"),
     ("stream.keep_alive", "off"),
     ("stream.keep_alive_every", "6s"),
     ("stream.begin_within", "6s"),

@@ -64,6 +64,7 @@ pub fn client(url: &str) -> ChatUrData {
         connect_timeout: Duration::from_secs(5),
         post_timeout: Duration::from_secs(20),
         read_timeout: Duration::from_secs(20),
+        queue_timeout: Duration::from_secs(20),
         max_body: MAX_BODY,
         max_connections: 8,
     };

@@ -1,5 +1,7 @@
 //! What the program counts, for Prometheus: one registry per instance, closed label sets, no text.
 
+mod limits;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -11,7 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+pub use limits::{Active, Shed};
+
 use crate::conversation::Decision;
+use limits::Limits;
 
 /// The counters of one instance.
 #[derive(Debug)]
@@ -25,6 +30,7 @@ pub struct Metrics {
     lag: Histogram,
     calls: Family<CallLabels, Counter>,
     connections: Gauge,
+    limits: Limits,
 }
 
 impl Default for Metrics {
@@ -46,6 +52,7 @@ impl Metrics {
             lag: Histogram::new(exponential_buckets(0.0625, 2.0, 11)),
             calls: Family::default(),
             connections: Gauge::default(),
+            limits: Limits::default(),
         };
         metrics.register();
         metrics
@@ -85,6 +92,7 @@ impl Metrics {
             "Connections that are open",
             self.connections.clone(),
         );
+        self.limits.register(registry);
     }
 
     pub fn turn_ended(&self, decision: Decision, outcome: Outcome) {
@@ -130,6 +138,7 @@ impl Metrics {
 
     /// All of it in the OpenMetrics text format.
     pub fn render(&self) -> String {
+        self.limits.count_tasks();
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a String takes everything");
         text

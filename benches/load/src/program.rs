@@ -1,0 +1,163 @@
+//! The built program as processes of its own: a sandbox, and a proxy before it.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::caller::Pool;
+
+/// A proxy, with the sandbox behind it. Both end with this.
+pub struct Proxy {
+    pub pool: Pool,
+    child: Child,
+    _sandbox: Child,
+    _folder: Folder,
+}
+
+/// How the proxy is started.
+pub struct Start<'a> {
+    pub binary: &'a Path,
+    /// What the sandbox does, in its own words.
+    pub script: &'a str,
+    /// The proxy's settings: keys of its file, and values as its variables have them.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// A file that the proxy writes its process id to before it begins.
+    pub group: Option<&'a Path>,
+}
+
+/// Bytes that a process holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    pub resident: u64,
+    pub peak: u64,
+    pub descriptors: usize,
+    /// Of processor time, since the start.
+    pub seconds: f64,
+}
+
+impl Proxy {
+    pub async fn start(start: &Start<'_>) -> io::Result<Self> {
+        let folder = Folder::new()?;
+        let script = folder.0.join("script.toml");
+        fs::write(&script, start.script)?;
+        let upstream = free_address()?;
+        let sandbox = Command::new(start.binary)
+            .args(["sandbox", "--listen", &upstream.to_string(), "--script"])
+            .arg(&script)
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let address = free_address()?;
+        let mut command = match start.group {
+            None => Command::new(start.binary),
+            Some(group) => {
+                let mut shell = Command::new("sh");
+                shell
+                    .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
+                    .args([group, start.binary]);
+                shell
+            }
+        };
+        command
+            .args(["--listen", &address.to_string()])
+            .args(["--upstream-url", &format!("http://{upstream}")])
+            .arg("--state-dir")
+            .arg(folder.0.join("state"))
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        for (key, value) in start.settings {
+            let name = key.to_uppercase().replace('.', "__");
+            command.env(format!("CHATURDATA_PROXY_{name}"), value);
+        }
+        let proxy = Self {
+            pool: Pool::new(address),
+            child: command.spawn()?,
+            _sandbox: sandbox,
+            _folder: folder,
+        };
+        listening(upstream).await?;
+        listening(address).await?;
+        Ok(proxy)
+    }
+
+    pub fn held(&self) -> io::Result<Held> {
+        let id = self.child.id().ok_or(io::ErrorKind::NotFound)?;
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let kilobytes = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name));
+            let number = line.and_then(|line| line.split_whitespace().nth(1));
+            number.and_then(|number| number.parse::<u64>().ok())
+        };
+        Ok(Held {
+            resident: kilobytes("VmRSS:").unwrap_or(0) * 1024,
+            peak: kilobytes("VmHWM:").unwrap_or(0) * 1024,
+            descriptors: fs::read_dir(format!("/proc/{id}/fd"))?.count(),
+            seconds: processor_time(id)?,
+        })
+    }
+
+    /// A value that the proxy counts.
+    pub async fn counts(&self, name: &str) -> io::Result<f64> {
+        let page = self.pool.page("/metrics").await?;
+        let wanted = format!("chaturdata_proxy_{name}");
+        let values = page.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let of = series.split('{').next()?;
+            (of == wanted).then(|| value.parse::<f64>().ok())?
+        });
+        Ok(values.sum())
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+/// In user and system mode; the kernel counts hundredths.
+fn processor_time(id: u32) -> io::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: f64 = ticks.filter_map(|field| field.parse::<f64>().ok()).sum();
+    Ok(ticks / 100.0)
+}
+
+async fn listening(address: SocketAddr) -> io::Result<()> {
+    let until = Instant::now() + Duration::from_secs(20);
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        if Instant::now() > until {
+            return Err(io::Error::other(format!("nothing listens on {address}")));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// A folder that goes with this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> io::Result<Self> {
+        let name = format!("load-{}-{}", std::process::id(), free_address()?.port());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left lies where the system clears up.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
