@@ -99,8 +99,6 @@ impl Carry {
     pub async fn steps(&self, continuation: Continuation) -> Outcome {
         let mut doubt = self.doubt;
         match self.walk(continuation, &mut doubt).await {
-            // A conversation that is lost is told to be, whatever was posted there.
-            Err(Error::NoConversation(name)) => Err(Error::NoConversation(name)),
             Err(error) if doubt && !error.stands() && !is_planted(Bug::DoubtFades) => {
                 Err(Error::OutcomeUnknown)
             }

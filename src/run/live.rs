@@ -1,8 +1,6 @@
 //! The runs under way, and the callers that listen to them.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,29 +12,27 @@ use super::calls::Calls;
 use super::carry::Carry;
 use super::ledger::Ledger;
 use super::pace::Pace;
-use super::resume::Resume;
+use super::restart::Left;
 use super::share::{Share, Shares};
 use super::subscription::Subscription;
 use super::{Answer, Error, Finish, Place};
 use crate::clock::{Clock, Moment};
-use crate::config::{self, Config, OnUnknown};
-use crate::conversation::queue::Held;
+use crate::config::{self, Config};
 use crate::conversation::resolve::{Continuation, Hashes, Resolver, Secrets, Unresolved};
 use crate::conversation::salt::Salt;
 use crate::conversation::transcript::{self, Lead};
-use crate::conversation::{Caller, Decision, Plan, Turn};
-use crate::ids::{Digest, Handle, Tenant};
+use crate::conversation::{Decision, Plan, Turn};
+use crate::ids::{Digest, Handle};
 use crate::metrics::{Metrics, Outcome};
 use crate::planted::{Bug, is_planted};
-use crate::secret::Secret;
 use crate::store::backend::{Backend, Nowhere};
-use crate::store::record::{self, Phase};
-use crate::store::{Bounds, BranchId, LeaseLock, Restored, Store};
+use crate::store::record::Phase;
+use crate::store::{Bounds, BranchId, Restored, Store};
 use crate::upstream::Upstream;
 
 /// Starts runs, and gives callers a place at them.
 #[derive(Clone, Debug)]
-pub struct Runner(Arc<Shared>);
+pub struct Runner(pub Arc<Shared>);
 
 /// What every run of this process shares.
 #[derive(Debug)]
@@ -52,21 +48,11 @@ pub struct Shared {
     strict: bool,
     /// Bytes of earlier conversation that begin a thread.
     pub transcript: usize,
-    ledger: Ledger,
+    pub ledger: Ledger,
     pub active: Shares,
-    /// Runs that an earlier process has left under way, until their tenant's key is at hand.
-    left: Mutex<HashMap<Tenant, Vec<Left>>>,
-    /// Of all tenants, so that a request need not look where there are none.
-    left_in_all: AtomicUsize,
+    pub left: Left,
     tasks: TaskTracker,
     stopped: CancellationToken,
-}
-
-/// A run that an earlier process has left under way, and the branch of its thread.
-#[derive(Debug)]
-struct Left {
-    run: Arc<Run>,
-    held: Option<Held>,
 }
 
 /// Why no run was started for a turn.
@@ -134,8 +120,7 @@ impl Runner {
             settings: config.run.clone(),
             strict: config.store.strict,
             transcript: usize::try_from(conversations.transcript).unwrap_or(usize::MAX),
-            left: Mutex::default(),
-            left_in_all: AtomicUsize::new(0),
+            left: Left::default(),
             tasks: TaskTracker::new(),
             stopped: CancellationToken::new(),
         };
@@ -143,41 +128,6 @@ impl Runner {
             shared.restore(id, turn);
         }
         Self(Arc::new(shared))
-    }
-
-    /// Takes up the runs of every tenant that an earlier process has left under way.
-    pub fn resume_all(&self, key: &Secret) {
-        let tenants: Vec<Tenant> = self.0.left().keys().copied().collect();
-        for tenant in tenants {
-            let key = key.clone();
-            self.resume(&Caller { tenant, key });
-        }
-    }
-
-    /// Takes up the runs that an earlier process has left under way for whoever presents this key.
-    pub fn resume(&self, caller: &Caller) {
-        let shared = &self.0;
-        if shared.left_in_all.load(Ordering::Relaxed) == 0 || is_planted(Bug::NoResume) {
-            return;
-        }
-        let left = shared.left().remove(&caller.tenant).unwrap_or_default();
-        shared.left_in_all.fetch_sub(left.len(), Ordering::Relaxed);
-        for Left { run, held } in left {
-            let Some(turn) = run.record() else {
-                continue;
-            };
-            let spent = shared.store.now().since(turn.times.began);
-            let resume = Resume {
-                shared: shared.clone(),
-                limit: Instant::now() + shared.settings.limit.saturating_sub(spent),
-                run,
-                caller: caller.clone(),
-                held,
-                turn,
-            };
-            let share = shared.active.take_anyway(caller.tenant);
-            shared.spawn(resume.out(), Some(share));
-        }
     }
 
     /// Finds the thread that the turn belongs to, and starts its run or attaches to one.
@@ -346,13 +296,6 @@ impl Shared {
         }
     }
 
-    /// Lets a turn rest as it is remembered, until its caller asks again.
-    pub fn put_to_rest(&self, run: &Arc<Run>) {
-        if let Some(turn) = run.release() {
-            self.ledger.replace(run, &self.restored(run.id, turn));
-        }
-    }
-
     /// Ends a run whose task is gone before its end.
     pub fn abandon(&self, run: &Run) {
         if run.has_ended() {
@@ -371,7 +314,8 @@ impl Shared {
         run.end(end);
     }
 
-    fn spawn(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
+    /// Carries a run out, whoever listens.
+    pub fn spawn(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
         let stopped = self.stopped.clone();
         let active = (share, self.metrics.active());
         let run = async move {
@@ -379,50 +323,6 @@ impl Shared {
             stopped.run_until_cancelled(run).await
         };
         self.tasks.spawn(Box::pin(run));
-    }
-
-    /// Takes up one turn that an earlier process has left.
-    fn restore(&self, id: record::TurnId, turn: record::Turn) {
-        self.store.passed_turn(id);
-        let branch = self.store.branch(BranchId(turn.branch));
-        let open = turn.phase.is_open();
-        let run = self.restored(id, turn);
-        self.ledger.restore(&run);
-        if !open || run.has_ended() {
-            return;
-        }
-        // Until the run has ended nobody else may post on its thread, or forget it.
-        let held = branch.and_then(|slot| {
-            let lease = if is_planted(Bug::LostLease) {
-                LeaseLock::default().try_lock_owned().ok()?
-            } else {
-                slot.lease.clone().try_lock_owned().ok()?
-            };
-            Some(Held { slot, lease })
-        });
-        self.left_in_all.fetch_add(1, Ordering::Relaxed);
-        let mut left = self.left();
-        left.entry(run.tenant).or_default().push(Left { run, held });
-    }
-
-    fn restored(&self, id: record::TurnId, mut turn: record::Turn) -> Arc<Run> {
-        if turn.phase == Phase::Intended && turn.thread.is_none() {
-            // Which thread the message began, if any, cannot be known.
-            turn.phase = Phase::Unknown;
-            turn.times.ended = Some(self.store.now());
-        }
-        let replays = self.settings.on_unknown == OnUnknown::Replay;
-        let untold = turn.times.told.is_none() && turn.times.written.is_none();
-        let dozes = turn.phase == Phase::Unknown && turn.thread.is_some() && untold && replays;
-        let run = Run::restored(id, turn, self.store.clone());
-        if dozes {
-            run.doze();
-        }
-        run
-    }
-
-    fn left(&self) -> MutexGuard<'_, HashMap<Tenant, Vec<Left>>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask(&self, turn: &Turn) -> Ask {

@@ -17,6 +17,7 @@ pub mod pace;
 pub mod poll;
 pub mod post;
 pub mod replay;
+pub mod restart;
 pub mod resume;
 pub mod share;
 pub mod subscription;

@@ -24,6 +24,8 @@ pub struct Net {
     pub journal: Journal,
     pub salt: Salt,
     pub seen: Arc<Mutex<Sent>>,
+    /// Threads that this process has begun or read.
+    pub known: Mutex<BTreeSet<String>>,
 }
 
 /// What was sent to known threads, over all processes.
@@ -31,8 +33,6 @@ pub struct Net {
 pub struct Sent {
     /// By thread: texts of which nobody knows whether they arrived.
     adrift: BTreeMap<String, Vec<String>>,
-    /// Prompts that were posted, the records being incomplete, where an earlier one was still on its way.
-    pub muddled: BTreeSet<String>,
     /// Texts that may have been posted, on whichever thread.
     doubtful: BTreeSet<String>,
     /// The records are incomplete, as was to be expected.
@@ -72,7 +72,8 @@ impl fmt::Debug for Net {
 }
 
 impl Net {
-    /// No POST without intent, and none on a thread that another one may still reach.
+    /// No POST without intent, none on a thread that another one may still reach, and none on a thread
+    /// of an earlier process before a look at it.
     fn check(&self, message: &NewMessage) {
         let mut sent = self.seen.lock().unwrap();
         if !self.journal.is_degraded() && !sent.excused {
@@ -93,14 +94,13 @@ impl Net {
         let Some(thread) = &message.thread else {
             return;
         };
+        if !self.known.lock().unwrap().contains(&*thread.0) {
+            wrong(|| format!("posted on {thread} without a look at it"));
+        }
         let adrift = sent.adrift.entry(thread.to_string()).or_default();
         let landed = self.sandbox.posts();
         adrift.retain(|text| !landed.iter().any(|(at, post)| at == thread && post == text));
-        let is_clear = adrift.is_empty();
-        if !is_clear && sent.excused {
-            sent.muddled.insert(message.text.clone());
-        }
-        if !is_clear && !sent.excused {
+        if !adrift.is_empty() && !sent.excused {
             wrong(|| {
                 format!(
                     "posted on {thread}, which a POST may still reach: {:?}",
@@ -110,6 +110,10 @@ impl Net {
         }
         let adrift = sent.adrift.entry(thread.to_string()).or_default();
         adrift.push(message.text.clone());
+    }
+
+    fn know(&self, thread: &ThreadId) {
+        self.known.lock().unwrap().insert(thread.to_string());
     }
 
     /// The upstream said what became of it.
@@ -143,6 +147,9 @@ impl Upstream for Net {
         let answer = tokio::spawn(async move { sandbox.post(&own_key, &sent).await });
         Box::pin(async move {
             let answer = answer.await.unwrap();
+            if let Ok(posted) = &answer {
+                self.know(&posted.thread);
+            }
             crate::world::trace(|| format!("POST {message:?} {:?}: {answer:?}", message.text));
             if !matches!(answer, Err(PostError::Unknown(_))) {
                 self.arrived(message, doubtful);
@@ -158,6 +165,9 @@ impl Upstream for Net {
     ) -> Call<'a, Result<Thread, ReadError>> {
         Box::pin(async move {
             let answer = self.sandbox.read(key, thread).await;
+            if answer.is_ok() {
+                self.know(thread);
+            }
             crate::world::trace(|| format!("READ {thread} {answer:?}"));
             answer
         })

@@ -220,6 +220,7 @@ impl World {
             journal: journal.clone(),
             salt: self.salt.clone(),
             seen: self.sent.clone(),
+            known: Mutex::default(),
         };
         let secrets = Secrets {
             salt: self.salt.clone(),

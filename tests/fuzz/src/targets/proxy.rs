@@ -13,6 +13,7 @@ use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::server::{self, Access, Parts, Stop};
 use chaturdata_proxy::store::Restored;
+use chaturdata_proxy::store::backend::Nowhere;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::Script;
 use http::{HeaderMap, Request, StatusCode};
@@ -76,6 +77,7 @@ impl Proxy {
                 access: access(),
                 salt,
                 metrics,
+                state: Arc::new(Nowhere),
                 stop: Stop::on(tokio_util::sync::CancellationToken::new()),
             })
         });
