@@ -178,7 +178,7 @@ impl Runner {
                     limit: Instant::now() + shared.settings.limit,
                     doubt: false,
                 };
-                shared.spawn(carry.out(continuation), share);
+                shared.set_off(carry.out(continuation), share);
             }
         }
         drop(turnstile);
@@ -204,7 +204,7 @@ impl Runner {
             turn,
         };
         let share = shared.active.take_anyway(run.tenant);
-        shared.spawn(carry.on(left), Some(share));
+        shared.set_off(carry.on(left), Some(share));
         self.subscribe(run, deadline, false)
     }
 
@@ -315,7 +315,7 @@ impl Shared {
     }
 
     /// Carries a run out, whoever listens.
-    pub fn spawn(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
+    pub fn set_off(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
         let stopped = self.stopped.clone();
         let active = (share, self.metrics.active());
         let run = async move {

@@ -88,7 +88,7 @@ impl Runner {
                 turn,
             };
             let share = shared.active.take_anyway(caller.tenant);
-            shared.spawn(resume.out(), Some(share));
+            shared.set_off(resume.out(), Some(share));
         }
     }
 }

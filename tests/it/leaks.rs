@@ -215,6 +215,8 @@ fn full_run(variables: &[(&'static str, &'static str)]) -> (String, String) {
     for word in WORDS {
         for stream in [false, true] {
             answers.push_str(&ask(proxy.address, word, stream));
+            // Failures in a row would stop all POSTs for a while.
+            answers.push_str(&ask(proxy.address, "plain", false));
         }
     }
     for (number, fault) in wire_faults().into_iter().enumerate() {
@@ -222,6 +224,7 @@ fn full_run(variables: &[(&'static str, &'static str)]) -> (String, String) {
         let prompt = format!("plain {number}");
         answers.push_str(&ask(proxy.address, &prompt, number % 2 == 0));
         assert!(meddler.stop(), "it befell nothing: {fault:?}");
+        answers.push_str(&ask(proxy.address, "plain", false));
     }
     let metrics = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut kept = exchange(proxy.address, metrics);

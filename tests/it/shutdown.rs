@@ -155,10 +155,10 @@ fn turns_go_on_while_nobody_takes_the_log() {
     let upstream = upstream(&home);
     let url = format!("http://{}", upstream.address);
     let arguments = ["--upstream-url", &url, "--log", "trace"];
-    let program = program();
-    let mut closed = program.serve(&arguments);
+    let (one, other) = (program(), program());
+    let mut closed = one.serve(&arguments);
     closed.lines = None;
-    let blocked = program.serve(&arguments);
+    let blocked = other.serve(&arguments);
     let idle = "GET /v1/capabilities HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
     for proxy in [&closed, &blocked] {

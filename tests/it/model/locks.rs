@@ -329,7 +329,11 @@ fn runner(sandbox: &Sandbox) -> Runner {
     };
     let upstream = Arc::new(sandbox.clone());
     let foundation = Foundation::in_memory(upstream, secrets, Arc::new(Metrics::new()));
-    Runner::new(&Config::default(), foundation)
+    let mut config = Config::default();
+    // Every round has a run.
+    config.run.max_active = 1_000_000;
+    config.run.max_active_per_key = 1_000_000;
+    Runner::new(&config, foundation)
 }
 
 fn says_soon() -> Sandbox {
