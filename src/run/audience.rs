@@ -101,6 +101,7 @@ impl Run {
         let place = Place {
             conversation: turn.conversation.clone(),
             decision: Decision::Attached,
+            is_replay: false,
         };
         let mut progress = Progress::at(place);
         let asleep = match turn.phase {

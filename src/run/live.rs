@@ -154,6 +154,7 @@ impl Runner {
         let place = Place {
             conversation: resolved.conversation.to_string(),
             decision: resolved.decision,
+            is_replay: false,
         };
         let run = Run::new(ask, place, shared.store.clone());
         let deadline = turn.deadline;
@@ -204,8 +205,10 @@ impl Runner {
             turn,
         };
         let share = shared.active.take_anyway(run.tenant);
+        let was_answered = matches!(left.phase, Phase::Answered(_));
         shared.set_off(carry.on(left), Some(share));
-        self.subscribe(run, deadline, false)
+        let seat = self.subscribe(run, deadline, false);
+        if was_answered { seat.replaying() } else { seat }
     }
 
     /// What [`Runner::start`] would do; nothing is posted, claimed or remembered.
@@ -376,6 +379,7 @@ fn not_resolved(unresolved: Unresolved) -> NotStarted {
         Unresolved::TooManyWaiting(handle) => Some(Place {
             conversation: handle.to_string(),
             decision: Decision::Appended,
+            is_replay: false,
         }),
     };
     NotStarted {

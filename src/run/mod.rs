@@ -68,6 +68,8 @@ pub struct Place {
     /// The caller's handle, or the id made here.
     pub conversation: String,
     pub decision: Decision,
+    /// An `Idempotency-Key` brings back how its turn ended before.
+    pub is_replay: bool,
 }
 
 /// Why a turn has no answer. One variant for each thing that a caller is told.

@@ -21,6 +21,7 @@ pub struct Subscription {
     sent: Arc<str>,
     accepted: bool,
     attached: bool,
+    is_replay: bool,
     deadline: Instant,
     /// How it ends once the last byte is written.
     leaving: Leaving,
@@ -34,6 +35,7 @@ impl Subscription {
     pub fn new(run: Arc<Run>, deadline: Duration, attached: bool, metrics: Arc<Metrics>) -> Self {
         Self {
             progress: run.watch(),
+            is_replay: attached && run.keyed.is_some() && run.has_ended(),
             run,
             sent: Arc::from(""),
             accepted: false,
@@ -46,6 +48,12 @@ impl Subscription {
         }
     }
 
+    /// The run had ended before, in an earlier process.
+    pub fn replaying(mut self) -> Self {
+        self.is_replay = self.run.keyed.is_some();
+        self
+    }
+
     /// As known by now: a later read may differ (`appended` becomes `replayed`).
     pub fn place(&self) -> Place {
         let place = self.progress.borrow().place.clone();
@@ -55,6 +63,7 @@ impl Subscription {
             } else {
                 place.decision
             },
+            is_replay: self.is_replay,
             ..place
         }
     }

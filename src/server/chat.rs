@@ -230,6 +230,7 @@ fn planned(runner: &Runner, turn: &Turn, delivery: &Delivery) -> Result<Response
     let place = Place {
         conversation,
         decision,
+        is_replay: false,
     };
     let planned = Planned {
         conversation: place.conversation.clone(),

@@ -133,6 +133,7 @@ fn cors(guard: Guard) -> CorsLayer {
         reply::CONVERSATION_ID,
         reply::CONVERSATION_DECISION,
         reply::REQUEST_ID,
+        reply::IDEMPOTENT_REPLAYED,
         reply::IGNORED_PARAMS,
         reply::USAGE_SOURCE,
         reply::PROCESSING_MS,

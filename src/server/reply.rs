@@ -7,6 +7,8 @@ use crate::run::Place;
 
 pub const CONVERSATION_ID: HeaderName = HeaderName::from_static("x-conversation-id");
 pub const CONVERSATION_DECISION: HeaderName = HeaderName::from_static("x-conversation-decision");
+/// As other services name it; OpenAI's API has no such header.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 pub const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params");
 pub const USAGE_SOURCE: HeaderName = HeaderName::from_static("x-usage-source");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,6 +25,9 @@ pub fn tell_place(headers: &mut HeaderMap, place: &Place) {
         CONVERSATION_DECISION,
         HeaderValue::from_static(place.decision.as_str()),
     );
+    if place.is_replay {
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
 }
 
 /// Names the request's fields that had no effect, and says where `usage` comes from.

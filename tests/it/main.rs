@@ -36,6 +36,7 @@ mod program;
 mod raw_http;
 mod repeats;
 mod request_log;
+mod restarts;
 mod sandbox_http;
 mod shutdown;
 mod side_calls;

@@ -13,6 +13,7 @@ use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::server::{self, Access, Limits, Stop};
+use chaturdata_proxy::store::Restored;
 use chaturdata_proxy::store::backend::{Backend, Nowhere};
 use chaturdata_proxy::store::callers::CallerKeys;
 use chaturdata_proxy::upstream::Upstream;
@@ -55,6 +56,9 @@ pub struct Setup {
     pub moment: Duration,
     /// Where records outlive the process.
     pub state: Arc<dyn Backend>,
+    pub salt: Salt,
+    /// What an earlier process has left.
+    pub restored: Restored,
 }
 
 impl Default for Setup {
@@ -64,6 +68,8 @@ impl Default for Setup {
             access: Access::Sandbox,
             moment: Duration::from_secs(1),
             state: Arc::new(Nowhere),
+            salt: Salt::random().unwrap(),
+            restored: Restored::default(),
         }
     }
 }
@@ -144,6 +150,7 @@ impl Setup {
 pub struct Proxy {
     /// The upstream behind it.
     pub sandbox: Sandbox,
+    pub runner: Runner,
     router: Router,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
@@ -162,13 +169,14 @@ impl Proxy {
     pub fn over(setup: Setup, sandbox: Sandbox, upstream: Arc<dyn Upstream>) -> Self {
         let config = Arc::new(setup.config);
         let metrics = Arc::new(Metrics::new());
-        let salt = Salt::random().unwrap();
+        let salt = setup.salt;
         let secrets = Secrets {
             salt: salt.clone(),
             ids: Salt::random().unwrap(),
         };
         let foundation = Foundation {
             backend: Arc::clone(&setup.state),
+            restored: setup.restored,
             ..Foundation::in_memory(upstream, secrets, Arc::clone(&metrics))
         };
         let runner = Runner::new(&config, foundation);
@@ -176,7 +184,7 @@ impl Proxy {
         let stop = Stop::on(signal.clone());
         let router = server::router(server::Parts {
             config: Arc::clone(&config),
-            runner,
+            runner: runner.clone(),
             access: setup.access,
             salt,
             metrics: Arc::clone(&metrics),
@@ -185,6 +193,7 @@ impl Proxy {
         });
         Self {
             sandbox,
+            runner,
             router,
             config,
             metrics,

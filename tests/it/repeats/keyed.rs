@@ -38,6 +38,7 @@ async fn callers_with_the_same_key_share_a_run_while_all_listen() {
             (said(&reply), decision(&reply)),
             ("first answer", "attached")
         );
+        assert_eq!(reply.header("idempotent-replayed"), "", "it had not ended");
     }
     assert_eq!(posts(&proxy), 1);
 }
@@ -60,6 +61,8 @@ async fn a_key_that_was_answered_is_answered_the_same_for_a_day() {
 
         let again = proxy.ask(keyed(&proxy, "how much?")).await;
         assert_eq!((said(&again), decision(&again)), (text, by), "{hours} h");
+        let is_replay = again.header("idempotent-replayed") == "true";
+        assert_eq!(is_replay, by == "attached", "{hours} h");
     }
 }
 

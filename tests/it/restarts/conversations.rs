@@ -1,0 +1,107 @@
+//! Conversations go on where they were, and never where others have been since.
+
+use chaturdata_proxy::upstream::sandbox::Kind;
+
+use super::{Home, delta, is_cut_off, talk};
+use crate::talk::{calls, decision, posted, said};
+
+#[tokio::test(start_paused = true)]
+async fn a_history_is_appended_after_one_look_at_its_thread() {
+    let mut home = Home::saying("yes", 1);
+    let proxy = home.start();
+    let mut before = talk(&proxy);
+    before.says("one").await;
+    let messages = before.messages.clone();
+
+    home.kill(proxy).await;
+    let proxy = home.start();
+    let mut after = talk(&proxy);
+    after.messages = messages;
+    let reads = calls(&proxy, Kind::Read).len();
+    let two = after.says("two").await;
+    let looked = calls(&proxy, Kind::Read).len() - reads;
+    let three = after.says("three").await;
+
+    assert_eq!([decision(&two), decision(&three)], ["appended"; 2]);
+    assert_eq!(looked, 2, "one before the POST, one after it");
+    assert_eq!(posted(&proxy), [["one", "two", "three"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_leads_where_it_led() {
+    let mut home = Home::saying("yes", 1);
+    let proxy = home.start();
+    delta(&proxy, "mine").says("one").await;
+
+    home.kill(proxy).await;
+    let proxy = home.start();
+    let two = proxy.ask(delta(&proxy, "mine").request("two", false)).await;
+
+    assert_eq!((said(&two), decision(&two)), ("yes", "appended"));
+    assert_eq!(posted(&proxy), [["one", "two"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_from_before_the_thread_moved_on_is_not_believed() {
+    let mut home = Home::saying("yes", 1);
+    let proxy = home.start();
+    let mut before = talk(&proxy);
+    before.says("one").await;
+    let messages = before.messages.clone();
+    let copy = home.shelf.copied();
+    before.says("two").await;
+
+    home.kill(proxy).await;
+    home.shelf = copy;
+    let proxy = home.start();
+    let mut after = talk(&proxy);
+    after.messages = messages;
+    let other = after.says("another two").await;
+
+    assert_eq!(decision(&other), "replayed");
+    let threads = posted(&proxy);
+    assert_eq!(threads[0], ["one", "two"]);
+    assert!(threads[1][0].ends_with("another two"), "{threads:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_posts_on_a_thread_whose_run_is_still_under_way() {
+    let mut home = Home::saying("yes", 30);
+    let proxy = home.start();
+    let mut before = talk(&proxy);
+    before.says("one").await;
+    let messages = before.messages.clone();
+    is_cut_off(&proxy, before.request("two", false), 5).await;
+
+    home.kill(proxy).await;
+    let proxy = home.start();
+    let mut after = talk(&proxy);
+    after.messages = messages;
+    let other = after.says("another two").await;
+
+    assert_eq!(decision(&other), "forked");
+    assert_eq!(posted(&proxy)[0], ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_text_and_no_key_is_written() {
+    let home = Home::saying("the secret answer", 1);
+    let proxy = home.start();
+    let mut talk = delta(&proxy, "mine").header("idempotency-key", "k-secret");
+    talk.fields = serde_json::json!({"stop": ["a secret stop"]});
+    talk.says("a secret question").await;
+
+    let content = home.shelf.0.lock().unwrap();
+    let mut bytes = Vec::new();
+    for ((_, key), value) in &content.records {
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(value);
+    }
+    let text = String::from_utf8_lossy(&bytes);
+
+    assert!(text.contains("mine"), "the records were read");
+    assert!(
+        !text.contains("secret") && !text.contains("sk-caller"),
+        "{text}"
+    );
+}
