@@ -251,6 +251,36 @@ fn full_run(variables: &[(&'static str, &'static str)]) -> (String, String) {
 }
 
 #[test]
+fn the_state_holds_no_text_of_a_sandbox_run_either() {
+    let program = Program::new();
+    let proxy = program.serve(&["--sandbox"]);
+    let texts = ["a question of its own", "sk-of-its-own", "revenue"];
+    let body = format!(
+        r#"{{"model":"m","stop":["{}"],"messages":[{{"role":"user","content":"{}: revenue by region?"}}]}}"#,
+        "stop of its own", texts[0]
+    );
+    let answer = exchange(
+        proxy.address,
+        &format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             X-Conversation-Id: its-name\r\nContent-Type: application/json\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            texts[1],
+            body.len()
+        ),
+    );
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    proxy.end("TERM");
+
+    let kept = files(program.home.path()).to_lowercase();
+
+    assert!(kept.contains("its-name"), "the state was read");
+    for text in texts.into_iter().chain(["stop of its own"]) {
+        assert!(!kept.contains(text), "{text} is kept");
+    }
+}
+
+#[test]
 fn a_planted_leak_is_found_in_every_form() {
     for form in forms(HELD_KEY) {
         let text = format!("{{\"level\":\"TRACE\",\"field\":\"{form}\"}}");
