@@ -12,7 +12,7 @@ use super::{Decision, Turn};
 use crate::config::SideCalls;
 use crate::ids::{Digest, Fingerprint, Handle};
 use crate::planted::{Bug, is_planted};
-use crate::store::{Branch, LeaseLock, Slot, State, Store};
+use crate::store::{Branch, HandleRecord, LeaseLock, Slot, State, Store};
 
 /// How often a request tries again that another one was faster than.
 const CLAIMS: usize = 4;
@@ -64,8 +64,8 @@ pub enum Continuation {
     Append(Held),
     /// The prompt is appended once the requests before it are through.
     Wait(Waiting),
-    /// A thread is begun for this new branch.
-    Begin(Held),
+    /// A thread is begun for this new branch; and where its name led before.
+    Begin(Held, Option<HandleRecord>),
     /// This is the answer; nothing is posted.
     Local(String),
 }
@@ -406,6 +406,9 @@ impl Resolver {
         let minted = start.handle.is_none();
         let conversation = start.handle.unwrap_or_else(|| self.mint());
         let first = !minted && start.decision == Decision::Created;
+        let before = self
+            .store
+            .handle(&(turn.caller.tenant, conversation.clone()));
         if !first {
             self.store.set_handle(&conversation, &slot, minted);
         } else if !self.store.claim_handle(&conversation, &slot, true) {
@@ -415,7 +418,7 @@ impl Resolver {
         Some(Resolved {
             decision: start.decision,
             conversation,
-            continuation: Continuation::Begin(Held { slot, lease }),
+            continuation: Continuation::Begin(Held { slot, lease }, before),
         })
     }
 

@@ -160,6 +160,17 @@ impl Run {
         self.write(&callers);
     }
 
+    /// Remembers that nothing is under way any more, until a caller asks again.
+    pub fn rest(&self, phase: Phase) {
+        let now = self.store.now();
+        let mut callers = self.callers();
+        callers.times.ended.get_or_insert(now);
+        if let Some(record) = &mut callers.record {
+            record.phase = phase;
+        }
+        self.write(&callers);
+    }
+
     /// As [`Run::note`], with a change of the branch: the one is not remembered without the other.
     pub fn note_with(
         &self,
@@ -188,11 +199,14 @@ impl Run {
             Ok(_) => Some(Phase::Answered(whole)),
             Err(error) => phase(error),
         };
+        let refused = matches!(end, Err(Error::KeyRefused(_)));
         let now = self.store.now();
         let mut callers = self.callers();
         callers.times.ended.get_or_insert(now);
         match (phase, &mut callers.record) {
             (Some(phase), Some(record)) => record.phase = phase,
+            // The message is posted, and its run goes on: whoever has a key that is taken may know.
+            (None, Some(record)) if record.phase == Phase::Accepted && refused => {}
             (None, Some(_)) => {
                 callers.record = None;
                 self.store.forget_turn(self.id);
@@ -231,7 +245,8 @@ impl Run {
     /// Its answer has reached a caller, and nobody else is being told.
     pub fn is_delivered(&self) -> bool {
         let callers = self.callers();
-        callers.live == 0 && callers.times.written.is_some()
+        let times = callers.times;
+        callers.live == 0 && times.ended.is_some() && times.written.is_some()
     }
 
     /// A caller goes.
@@ -334,9 +349,10 @@ impl Run {
         Some(record::Turn { times, ..turn })
     }
 
-    /// Nothing is remembered from here on.
+    /// Nothing is remembered from here on, but for what another process can bring to its end.
     pub fn forget(&self) {
-        if self.callers().record.take().is_some() {
+        let record = self.callers().record.take();
+        if record.is_some_and(|turn| !turn.phase.is_open()) {
             self.store.forget_turn(self.id);
         }
     }

@@ -135,11 +135,14 @@ impl Carry {
         loop {
             let waiting = match continuation {
                 Continuation::Append(held) => return Ok(Step::Append(held)),
-                Continuation::Begin(held) => {
+                Continuation::Begin(held, before) => {
                     return Ok(Step::Begin(Beginning {
                         held,
                         transcript: self.transcript_of_history(),
-                        before: None,
+                        before: before.and_then(|leads| {
+                            let slot = self.shared.store.branch(leads.branch)?;
+                            Some((slot, leads.delta))
+                        }),
                     }));
                 }
                 Continuation::Local(text) => {
@@ -165,6 +168,8 @@ impl Carry {
             match held.slot.look(|branch| branch.state) {
                 State::Open if leads_here => return Ok(Step::Append(held)),
                 State::Closed if leads_here => return Ok(Step::Replay(held, Why::Closed)),
+                // Its first turn broke off before anything was posted.
+                State::Unborn if leads_here => self.shared.store.forget(held.slot.id),
                 State::Open | State::Closed | State::Unborn => drop(held),
             }
             // The conversation has moved on while this request waited.
@@ -204,11 +209,13 @@ impl Carry {
             Err(Unposted::Foreign) => return Step::Replay(held, Why::Foreign),
             Err(Unposted::Unknown) => return Step::Replay(held, Why::Unknown),
         };
-        self.run.note(|turn| turn.phase = Phase::Accepted);
+        let noted = |turn: &mut record::Turn| turn.phase = Phase::Accepted;
         if lead.updated {
-            self.shared.store.change(&held.slot, |branch| {
+            self.run.note_with(&held.slot, noted, |branch| {
                 branch.instructions = self.hashes.instructions;
             });
+        } else {
+            self.run.note(noted);
         }
         self.follow(held, &accepted, mark).await
     }
@@ -244,7 +251,11 @@ impl Carry {
             Err(Unposted::Refused(error)) => error,
             Err(Unposted::Unknown | Unposted::Lost | Unposted::Foreign) => Error::OutcomeUnknown,
         };
-        if let Some((slot, delta)) = beginning.before {
+        let key = (self.turn.caller.tenant, self.conversation.clone());
+        let leads = self.shared.store.handle(&key);
+        if let Some((slot, delta)) = beginning.before
+            && leads.is_some_and(|leads| leads.branch == held.slot.id)
+        {
             self.shared
                 .store
                 .set_handle(&self.conversation, &slot, delta);

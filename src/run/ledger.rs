@@ -13,7 +13,7 @@ use crate::conversation::Repeat;
 use crate::store::Store;
 
 /// How long an `Idempotency-Key` is kept.
-const KEYED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+pub const KEYED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A retry that says so may still attach to an answer that was written out so long ago.
 const RETRIED_WITHIN: Duration = Duration::from_secs(30);
@@ -156,9 +156,10 @@ impl Ledger {
 
     /// Puts a run in the place of one that has ended, under the same record.
     pub fn replace(&self, ended: &Arc<Run>, run: &Arc<Run>) {
+        // In this order: a request that looks in between finds one of them.
+        self.enter(run);
         self.order().retain(|other| !Arc::ptr_eq(other, ended));
         self.strike(ended);
-        self.enter(run);
     }
 
     fn enter(&self, run: &Arc<Run>) {

@@ -137,15 +137,16 @@ impl Runner {
         self.resume(&turn.caller);
         let ask = shared.ask(&turn);
         let keyed = ask.keyed.as_ref();
+        // Before the turnstile, at which others wait.
+        let hashes = Hashes::of(&shared.salt, &turn);
         let turnstile = shared.ledger.turnstile(keyed);
         let attached = shared
             .ledger
             .attach(&ask.request, keyed, &turn.repeat)
             .map_err(|_| unresolved(Error::KeyReused))?;
         if let Some(run) = attached.filter(|_| !is_planted(Bug::NoRepeats)) {
-            return Ok(self.attach(run, turn));
+            return Ok(self.attach(run, turn, hashes));
         }
-        let hashes = Hashes::of(&shared.salt, &turn);
         let share = shared.share(&turn, &hashes).map_err(unresolved)?;
         let resolved = shared
             .resolver
@@ -188,7 +189,7 @@ impl Runner {
 
     /// A place at a run that the request is a repetition of; a run that an earlier process has left is
     /// carried on.
-    fn attach(&self, run: Arc<Run>, turn: Turn) -> Subscription {
+    fn attach(&self, run: Arc<Run>, turn: Turn, hashes: Hashes) -> Subscription {
         let shared = &self.0;
         let deadline = turn.deadline;
         run.wants(&turn.limits);
@@ -198,7 +199,7 @@ impl Runner {
         let carry = Carry {
             shared: shared.clone(),
             run: run.clone(),
-            hashes: Hashes::of(&shared.salt, &turn),
+            hashes,
             conversation: Handle(left.conversation.as_str().into()),
             limit: Instant::now() + shared.settings.limit,
             doubt: left.phase == Phase::Unknown,

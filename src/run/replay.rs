@@ -34,6 +34,10 @@ impl Carry {
         } else if matches!(why, Why::Lost | Why::Vanished) && branch.seen.is_some() {
             return Err(Error::NoConversation(self.conversation.to_string()));
         } else {
+            if matches!(why, Why::Unknown | Why::Foreign) {
+                // It was read just now.
+                sleep(self.shared.pace.min_gap()).await;
+            }
             match self.transcript_of_branch(&branch).await {
                 Err(_) if why == Why::Unknown => return Err(Error::OutcomeUnknown),
                 told => told?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::audience::Run;
+use super::ledger::KEYED_FOR;
 use super::live::{Runner, Shared};
 use super::resume::Resume;
 use crate::config::OnUnknown;
@@ -97,6 +98,12 @@ impl Shared {
     /// Takes up one turn that an earlier process has left.
     pub fn restore(&self, id: TurnId, turn: Turn) {
         self.store.passed_turn(id);
+        let age = self.store.now().since(turn.times.began);
+        if turn.phase.is_open() && age > self.longest_left() {
+            self.close(turn.branch);
+            self.store.forget_turn(id);
+            return;
+        }
         let branch = self.store.branch(BranchId(turn.branch));
         let open = turn.phase.is_open();
         let run = self.restored(id, turn);
@@ -116,11 +123,19 @@ impl Shared {
         self.left.add(run, held);
     }
 
+    /// How long a run that nobody could follow is anybody's concern.
+    fn longest_left(&self) -> Duration {
+        (self.settings.limit + self.settings.keep_answers).max(KEYED_FOR)
+    }
+
     fn restored(&self, id: TurnId, mut turn: Turn) -> Arc<Run> {
         if turn.phase == Phase::Intended && turn.thread.is_none() {
             // Which thread the message began, if any, cannot be known.
             turn.phase = Phase::Unknown;
-            turn.times.ended = Some(self.store.now());
+        }
+        if !turn.phase.is_open() {
+            let now = self.store.now();
+            turn.times.ended.get_or_insert(now);
         }
         let replays = self.settings.on_unknown == OnUnknown::Replay;
         let untold = turn.times.told.is_none() && turn.times.written.is_none();

@@ -69,7 +69,7 @@ impl Resume {
                 self.run.end(end);
             }
             Stand::Rests(phase, error) => {
-                self.run.note(|turn| turn.phase = phase);
+                self.run.rest(phase);
                 self.shared.flushed().await;
                 self.shared.put_to_rest(&self.run);
                 self.run.end(Err(error));
@@ -172,11 +172,12 @@ fn interrupted() -> Error {
 
 impl Carry {
     /// To the end, from where an earlier process has left the turn.
-    pub async fn on(self, left: Turn) {
+    pub async fn on(mut self, left: Turn) {
         let outcome = match self.recollect(&left).await {
             Ok(Some(ending)) => Ok(ending),
             Ok(None) => match self.shared.resolver.resolve(&self.turn, &self.hashes) {
                 Ok(resolved) => {
+                    self.conversation.clone_from(&resolved.conversation);
                     self.run.report(|progress| {
                         progress.place.conversation = resolved.conversation.to_string();
                         progress.place.decision = resolved.decision;

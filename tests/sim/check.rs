@@ -112,7 +112,7 @@ fn unposted(world: &World, threads: &BTreeMap<String, Vec<String>>) {
 }
 
 /// Turns that wait for one another may each read the thread that they leave; polls come one by one.
-const AT_ONCE: usize = 5;
+const AT_ONCE: usize = 3;
 
 /// No polls closer than the least gap.
 fn gaps(world: &World) {

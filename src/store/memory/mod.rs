@@ -20,7 +20,7 @@ use crate::store::{Branch, BranchId, HandleKey, HandleRecord, Lease, LeaseLock, 
 const BRANCHES_PER_POINT: usize = 32;
 
 /// How many busy branches are passed over in the search for one to forget.
-const BUSY_PASSED_OVER: usize = 16;
+const BUSY_PASSED_OVER: usize = 1024;
 
 /// How much is remembered, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -169,9 +169,12 @@ impl Store {
             });
         }
         drop(order);
-        for (key, record) in handles {
-            if self.branches.contains_key(&record.branch) {
-                self.handles.insert(key, record);
+        for (key, leads) in handles {
+            if self.branches.contains_key(&leads.branch) {
+                self.handles.insert(key, leads);
+            } else {
+                let key = record::handle_key(&key);
+                self.backend.queue(vec![take(Table::Handles, key)]);
             }
         }
     }
@@ -217,7 +220,7 @@ impl Store {
         let slot = self.kept(id)?;
         let old = self.now().since(slot.used()) > self.bounds.max_age;
         // A lease that cannot be had means a run under way.
-        if old && slot.lease.try_lock().is_ok() {
+        if old && let Ok(_lease) = slot.lease.clone().try_lock_owned() {
             self.forget(id);
             return None;
         }
@@ -400,7 +403,7 @@ impl Store {
             if slot.last_use() != oldest.number {
                 continue;
             }
-            let remaining = self.branches.len() - expired.len();
+            let remaining = self.branches.len().saturating_sub(expired.len());
             let old = now.since(oldest.at) > self.bounds.max_age;
             if !old && remaining <= self.bounds.max {
                 order.push_front(oldest);
@@ -416,8 +419,13 @@ impl Store {
                 }
             }
         }
-        for used in busy.into_iter().rev() {
-            order.push_front(used);
+        if busy.len() == BUSY_PASSED_OVER {
+            // They are looked at again once the others have been.
+            order.extend(busy);
+        } else {
+            busy.into_iter()
+                .rev()
+                .for_each(|used| order.push_front(used));
         }
         expired
     }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use chaturdata_proxy::upstream::sandbox::script::{Answer, Script};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{ANSWER, adds, after_one, assistant, conversation, resuming, user};
 use crate::proxy::{Proxy, Reply, Setup};
-use crate::talk::{Talk, decision, posted, said, told};
+use crate::talk::{Talk, answers, decision, posted, said, soon, told};
 
 #[tokio::test(start_paused = true)]
 async fn every_place_for_a_handle_names_the_conversation() {
@@ -293,4 +294,23 @@ async fn a_handle_out_of_use_too_long_begins_anew() {
 
     assert_eq!([&anew, &next].map(decision), ["created", "appended"]);
     assert_eq!(posted(&proxy), [vec!["one"], vec!["two", "three"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fork_that_is_refused_leaves_the_name_where_it_was() {
+    let proxy = Proxy::start(Setup::default());
+    let mut talk = Talk::new(&proxy).header("x-conversation-id", "mine");
+    talk.says("one").await;
+    talk.says("two").await;
+    let mut edited = Talk::new(&proxy).header("x-conversation-id", "mine");
+    edited.messages = talk.messages[..2].to_vec();
+    let refusal = answers(Answer::status(413));
+    edited.is_met("another two", refusal).await;
+
+    proxy.sandbox.set_script(Script::always(soon("yes")));
+    let window = talk.messages.split_off(2);
+    talk.messages = window;
+    let three = talk.says("three").await;
+
+    assert_eq!(decision(&three), "appended", "by a window of its end");
 }

@@ -187,7 +187,7 @@ fn whoever_waits_for_a_conversation_gets_it_in_the_order_of_asking() {
             tasks.add(async move {
                 let held = match resolved.continuation {
                     Continuation::Wait(waiting) => waiting.held().await,
-                    Continuation::Begin(held) => held,
+                    Continuation::Begin(held, _) => held,
                     other => panic!("{other:?}"),
                 };
                 order.borrow_mut().push(number);
@@ -264,7 +264,7 @@ fn of_equal_histories_at_once_one_continues_the_thread_and_the_others_fork() {
     };
     for round in 0..rounds {
         let opening = turn(&ask(None, Vec::new()));
-        let Continuation::Begin(held) =
+        let Continuation::Begin(held, _) =
             resolver.resolve(&opening, &hashes(0)).unwrap().continuation
         else {
             panic!("an opening begins a thread");
@@ -302,7 +302,7 @@ fn of_first_requests_under_a_new_name_one_begins_and_the_others_wait() {
         let slots: Vec<_> = results
             .iter()
             .map(|resolved| match &resolved.continuation {
-                Continuation::Begin(held) => held.slot.id,
+                Continuation::Begin(held, _) => held.slot.id,
                 Continuation::Wait(waiting) => waiting.slot.id,
                 other => panic!("{other:?}"),
             })

@@ -215,7 +215,7 @@ impl Pair {
             (Continuation::Wait(waiting), Expected::Wait(which)) => {
                 (*which, Leased::Waits(Box::pin(waiting.held())))
             }
-            (Continuation::Begin(held), Expected::Begin(decision, which)) => {
+            (Continuation::Begin(held, _), Expected::Begin(decision, which)) => {
                 assert_eq!(resolved.decision, *decision);
                 assert_eq!(self.slots.len(), *which, "a branch is new");
                 self.slots.push(held.slot.clone());

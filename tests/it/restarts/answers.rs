@@ -169,3 +169,30 @@ async fn nothing_is_read_before_the_key_is_presented_by_any_request() {
     assert_eq!(untouched, reads);
     assert!(calls(&proxy, Kind::Read).len() > reads);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_asks_for_is_not_owed_for_ever() {
+    let script = first(
+        1,
+        Behaviour::says("an old answer", seconds(10)),
+        Behaviour::says("a new answer", seconds(1)),
+    );
+    let mut home = Home::new(script);
+    let proxy = home.start();
+    is_cut_off(&proxy, asks(&proxy).request("how much?", false), 5).await;
+
+    home.kill(proxy).await;
+    let proxy = home.start();
+    // The key brings the run to its end, but only the request says where its answer is cut.
+    let key = [("authorization", "Bearer sk-caller")];
+    proxy
+        .ask(crate::proxy::request("GET", "/v1/models", &key, ""))
+        .await;
+    sleep(seconds(60)).await;
+    home.kill(proxy).await;
+    let proxy = home.start();
+    sleep(seconds(20 * 60)).await;
+    let again = proxy.ask(asks(&proxy).request("how much?", false)).await;
+
+    assert_eq!(said(&again), "a new answer");
+}

@@ -3,7 +3,8 @@
 use chaturdata_proxy::upstream::sandbox::Kind;
 
 use super::{Home, delta, is_cut_off, talk};
-use crate::talk::{calls, decision, posted, said};
+use crate::proxy::Setup;
+use crate::talk::{Talk, calls, decision, posted, said};
 
 #[tokio::test(start_paused = true)]
 async fn a_history_is_appended_after_one_look_at_its_thread() {
@@ -104,4 +105,27 @@ async fn no_text_and_no_key_is_written() {
         !text.contains("secret") && !text.contains("sk-caller"),
         "{text}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_whose_keys_never_come_back_keep_nobody_in_memory() {
+    let mut home = Home::saying("yes", 1);
+    let proxy = home.start();
+    for number in 0..20 {
+        let mut gone =
+            Talk::new(&proxy).header("authorization", &format!("Bearer sk-gone-{number}"));
+        gone.says("one").await;
+        is_cut_off(&proxy, gone.request("two", false), 0).await;
+    }
+
+    home.kill(proxy).await;
+    let mut setup = Setup::default();
+    setup.config.conversations.max = 30;
+    let proxy = home.start_with(setup);
+    for number in 0..60 {
+        talk(&proxy).says(&format!("opening {number}")).await;
+    }
+
+    let branches = home.shelf.restored().branches.len();
+    assert!(branches <= 31, "{branches} branches, of at most 30");
 }
