@@ -252,22 +252,21 @@ impl Run {
     /// A caller goes.
     pub fn leave(&self, leaving: Leaving) {
         let now = self.store.now();
-        let (failed, cut_short) = match &self.progress.borrow().ended {
-            // Told to one process's callers; the turn goes on in the next.
-            Some(Err(Error::ShuttingDown)) => (true, true),
-            Some(Err(_)) => (true, false),
-            Some(Ok(_)) | None => (false, false),
-        };
+        let error = self.error();
         let mut callers = self.callers();
         callers.live = callers.live.saturating_sub(1);
-        match leaving {
-            Leaving::Written if cut_short => callers.times.left = Some(now),
-            Leaving::Left => callers.times.left = Some(now),
-            Leaving::Written if failed => {
-                let first = callers.times.told.map_or(now, |(first, _)| first);
-                callers.times.told = Some((first, now));
+        let times = &mut callers.times;
+        match (leaving, error) {
+            // Told to this process's callers; the turn goes on in the next, or under a key that is taken.
+            (Leaving::Left, _)
+            | (Leaving::Written, Some(Error::ShuttingDown | Error::KeyRefused(_))) => {
+                times.left = Some(now);
             }
-            Leaving::Written => callers.times.written = Some(now),
+            (Leaving::Written, Some(_)) => {
+                let first = times.told.map_or(now, |(first, _)| first);
+                times.told = Some((first, now));
+            }
+            (Leaving::Written, None) => times.written = Some(now),
         }
         self.write(&callers);
         drop(callers);

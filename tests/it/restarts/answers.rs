@@ -1,7 +1,9 @@
 //! What was asked before the kill is answered after it.
 
 use chaturdata_proxy::upstream::sandbox::Kind;
-use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Failure, Place, Script};
+use chaturdata_proxy::upstream::sandbox::script::{
+    Answer, Behaviour, Failure, Place, Read, Script,
+};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -195,4 +197,23 @@ async fn an_answer_that_nobody_asks_for_is_not_owed_for_ever() {
     let again = proxy.ask(asks(&proxy).request("how much?", false)).await;
 
     assert_eq!(said(&again), "a new answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_key_was_refused_is_followed_once_the_key_is_taken_again() {
+    let refused = Behaviour {
+        reads: vec![Read::these(1, 1, Answer::status(401))],
+        ..Behaviour::says("forty-two", seconds(10))
+    };
+    let mut home = Home::new(Script::always(refused));
+    let proxy = home.start();
+    let before = proxy.ask(talk(&proxy).request("how much?", false)).await;
+
+    home.kill(proxy).await;
+    let proxy = home.start();
+    let after = proxy.ask(talk(&proxy).request("how much?", false)).await;
+
+    assert_eq!(before.code(), "invalid_api_key");
+    assert_eq!((said(&after), decision(&after)), ("forty-two", "attached"));
+    assert_eq!(home.sandbox.posts().len(), 1);
 }
