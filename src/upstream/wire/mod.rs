@@ -36,6 +36,8 @@ pub enum Failure {
     Certificate(String),
     /// Bytes may have left.
     Broken(String),
+    /// It was too long to be taken in beside others.
+    Crowded,
 }
 
 impl From<Failure> for PostError {
@@ -44,6 +46,7 @@ impl From<Failure> for PostError {
             Failure::Unsent(what) => Self::Unsent(what),
             Failure::Certificate(what) => Self::Certificate(what),
             Failure::Broken(what) => Self::Unknown(what),
+            Failure::Crowded => Self::Unknown("its answer is too long".to_owned()),
         }
     }
 }
@@ -54,6 +57,8 @@ impl From<Failure> for ReadError {
             Failure::Unsent(what) | Failure::Certificate(what) | Failure::Broken(what) => {
                 Self::Passing(what)
             }
+            // It can be read later as well.
+            Failure::Crowded => Self::Busy(None),
         }
     }
 }
