@@ -1,6 +1,7 @@
 //! A bounded number of places, divided fairly between tenants.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Error;
@@ -39,7 +40,8 @@ struct Taken {
 pub struct Share {
     of: Shares,
     tenant: Tenant,
-    places: usize,
+    /// Changed only while what is taken is locked.
+    places: AtomicUsize,
 }
 
 /// Why nothing could be taken.
@@ -86,7 +88,7 @@ impl Shares {
         Ok(Share {
             of: self.clone(),
             tenant,
-            places,
+            places: places.into(),
         })
     }
 
@@ -99,7 +101,7 @@ impl Shares {
         Share {
             of: self.clone(),
             tenant,
-            places: 1,
+            places: 1.into(),
         }
     }
 
@@ -108,17 +110,30 @@ impl Shares {
     }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
+impl Share {
+    /// Gives back what a text of so many bytes does not need.
+    pub fn shrink_to(&self, bytes: u64) {
+        self.keep(places(bytes));
+    }
+
+    fn keep(&self, most: usize) {
         let mut taken = self.of.taken();
-        taken.in_all = taken.in_all.saturating_sub(self.places);
+        let places = self.places.fetch_min(most, Ordering::Relaxed);
+        let back = places.saturating_sub(most);
+        taken.in_all = taken.in_all.saturating_sub(back);
         let left = taken.by.get_mut(&self.tenant).map_or(0, |own| {
-            *own = own.saturating_sub(self.places);
+            *own = own.saturating_sub(back);
             *own
         });
         if left == 0 {
             taken.by.remove(&self.tenant);
         }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.keep(0);
     }
 }
 
@@ -243,7 +258,8 @@ mod tests {
         let long = shares.take(tenant(1), 10 << 20).unwrap();
         let longest = shares.take(tenant(2), u64::MAX).unwrap();
 
-        assert_eq!((long.places, longest.places), (41, 50));
+        let places = |share: &Share| share.places.load(Ordering::Relaxed);
+        assert_eq!((places(&long), places(&longest)), (41, 50));
         assert_eq!(shares.take(tenant(1), 10 << 20).unwrap_err(), Full::Tenant);
         assert_eq!(shares.take(tenant(3), 10 << 20).unwrap_err(), Full::All);
     }
