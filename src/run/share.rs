@@ -11,8 +11,8 @@ use crate::conversation::{Decision, Turn};
 use crate::ids::Tenant;
 use crate::metrics::Shed;
 
-/// A tenant may hold so many times what is free: alone it gets four fifths of all places, of many
-/// each gets the same, and some are always free for whoever holds none.
+/// A tenant may hold so many times what is free: alone it gets four fifths of all places, unless the
+/// limit of each is lower; of many each gets the same, and some are always free for whoever holds none.
 const OF_FREE: usize = 4;
 
 /// Bytes of text that count as one place more.
@@ -72,11 +72,13 @@ impl Shares {
         let mut taken = self.taken();
         let own = taken.by.get(&tenant).copied().unwrap_or(0);
         let free = max.saturating_sub(taken.in_all);
-        let may_hold = per_tenant.min(OF_FREE.saturating_mul(free));
-        if own > 0 && own + places > per_tenant || own >= may_hold || places > free {
-            let tenants = taken.by.len() + usize::from(own == 0);
-            let is_beyond = own * tenants >= max || own + places > per_tenant || free >= places;
-            return Err(if own > 0 && is_beyond {
+        let is_within_limit = own + places <= per_tenant;
+        let is_within_share = own < OF_FREE.saturating_mul(free);
+        let is_room = places <= free;
+        if !(is_within_limit && is_within_share && is_room) {
+            let holds_its_part = own * taken.by.len() >= max;
+            let is_its_own_doing = holds_its_part || !is_within_limit || is_room;
+            return Err(if own > 0 && is_its_own_doing {
                 Full::Tenant
             } else {
                 Full::All
