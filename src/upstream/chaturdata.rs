@@ -29,7 +29,9 @@ const POLLS_KEPT: usize = 8;
 /// Answers to reads that have more bytes than this are held few at a time, so that memory is bounded
 /// whatever all the connections bring. An answer to a POST names a thread, and is never so long.
 const LARGE: usize = 128 * 1024;
-const LARGE_AT_ONCE: usize = 3;
+const LARGE_AT_ONCE: usize = 4;
+/// Those of more than this are held one at a time.
+const HUGE: usize = 1024 * 1024;
 /// Longest text of an error, in characters.
 const ERROR_TEXT: usize = 300;
 
@@ -40,8 +42,9 @@ pub struct ChatUrData {
     polls: Client,
     message_url: Url,
     thread_url: Url,
-    /// Permits to hold a large answer.
+    /// Permits to hold a large answer, and a huge one.
     large: Semaphore,
+    huge: Semaphore,
     post_timeout: Duration,
     read_timeout: Duration,
     max_body: usize,
@@ -52,7 +55,9 @@ struct Room<'a> {
     limit: Duration,
     /// Of the answer, encoded as well as decoded.
     max: usize,
-    large: &'a Semaphore,
+    /// So much of it without another permit.
+    allowed: usize,
+    of: &'a ChatUrData,
     permit: Option<SemaphorePermit<'a>>,
 }
 
@@ -88,6 +93,7 @@ impl ChatUrData {
             message_url: endpoint(&origin, "newMessage"),
             thread_url: endpoint(&origin, "getThread"),
             large: Semaphore::new(LARGE_AT_ONCE),
+            huge: Semaphore::new(1),
             post_timeout: settings.post_timeout,
             read_timeout: settings.read_timeout,
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
@@ -127,7 +133,8 @@ impl ChatUrData {
         Room {
             limit,
             max,
-            large: &self.large,
+            allowed: max.min(LARGE),
+            of: self,
             permit: None,
         }
     }
@@ -166,7 +173,7 @@ impl Room<'_> {
             let length = body.len().saturating_add(chunk.len());
             if self.grow(length, until).await? {
                 // At once, since growing by and by holds the old and the new at times.
-                body.reserve(self.max - body.len());
+                body.reserve(self.allowed - body.len());
             }
             body.extend_from_slice(&chunk);
         }
@@ -183,28 +190,32 @@ impl Room<'_> {
 
     /// What was zipped. How much comes out of few bytes is seen before room is taken for it.
     async fn decoded(&mut self, zipped: &[u8], until: Instant) -> Result<Bytes, Failure> {
-        let mut text = unzipped(zipped, self.max.min(LARGE));
-        if matches!(text, Ok(None)) && self.max > LARGE {
-            self.grow(self.max, until).await?;
-            text = unzipped(zipped, self.max);
-        }
-        match text {
-            Ok(Some(text)) => Ok(text),
-            Ok(None) => Err(too_large()),
-            Err(_) => Err(Failure::Broken("its answer cannot be unzipped".to_owned())),
+        loop {
+            match unzipped(zipped, self.allowed) {
+                Ok(Some(text)) => return Ok(text),
+                Ok(None) => self.grow(self.allowed.saturating_add(1), until).await?,
+                Err(_) => return Err(Failure::Broken("its answer cannot be unzipped".to_owned())),
+            };
         }
     }
 
-    /// Room for so many bytes; tells whether they are large only with these.
+    /// Room for so many bytes; tells whether more was allowed for them.
     async fn grow(&mut self, bytes: usize, until: Instant) -> Result<bool, Failure> {
         if bytes > self.max {
             return Err(too_large());
         }
-        if bytes <= LARGE || self.permit.is_some() {
+        if bytes <= self.allowed {
             return Ok(false);
         }
-        let permit = timeout_at(until, self.large.acquire()).await;
-        let permit = permit.ok().and_then(Result::ok);
+        let permit = if bytes <= HUGE {
+            self.allowed = self.max.min(HUGE);
+            let permit = timeout_at(until, self.of.large.acquire()).await;
+            permit.ok().and_then(Result::ok)
+        } else {
+            // Whoever waited would hold what it has, and keep others out by that.
+            self.allowed = self.max;
+            self.of.huge.try_acquire().ok()
+        };
         self.permit = Some(permit.ok_or(Failure::Crowded)?);
         Ok(true)
     }
