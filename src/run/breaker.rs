@@ -38,10 +38,12 @@ struct State {
     keys: HashMap<Tenant, Key>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Key {
     circuit: Circuit,
     idle: Option<Idle>,
+    /// When something was last remembered of it.
+    told: Instant,
 }
 
 /// A thread of the key's that no run is under way on, so that it may be read to try the upstream.
@@ -164,15 +166,10 @@ impl Breaker {
             Failure::Call(Some(thread)) => (Origin::One(hash(key)), Origin::One(hash(thread))),
         };
         let whole_opens = state.whole.fail(of_whole, now);
-        let is_room = state.keys.len() < KEYS || state.keys.contains_key(key);
-        let own_opens = is_room
-            && state
-                .keys
-                .entry(*key)
-                .or_default()
-                .circuit
-                .fail(of_key, now);
+        let forgotten = state.make_room(key);
+        let own_opens = state.told(key, now).circuit.fail(of_key, now);
         drop(state);
+        self.forget(forgotten);
         if whole_opens {
             self.metrics.upstream_failing(true);
             warn!("the upstream fails: nothing new is posted until it answers");
@@ -185,17 +182,16 @@ impl Breaker {
 
     /// A run on this thread has ended.
     pub fn leave(&self, key: &Tenant, thread: &ThreadId) {
+        let now = Instant::now();
         let mut state = self.state();
-        if state.keys.len() >= KEYS && !state.keys.contains_key(key) {
-            state.keys.retain(|_, own| own.circuit.failures > 0);
-        }
-        if state.keys.len() < KEYS {
-            state.keys.entry(*key).or_default().idle = Some(Idle {
-                thread: thread.clone(),
-                read: Instant::now(),
-                tried: false,
-            });
-        }
+        let forgotten = state.make_room(key);
+        state.told(key, now).idle = Some(Idle {
+            thread: thread.clone(),
+            read: now,
+            tried: false,
+        });
+        drop(state);
+        self.forget(forgotten);
     }
 
     /// Somebody else reads or posts on this thread: it is not tried any more. Returns when it may
@@ -214,8 +210,38 @@ impl Breaker {
         (state.whole.next.is_some(), for_some)
     }
 
+    /// Where that key's circuit was open, nobody is kept back by it any more.
+    fn forget(&self, key: Option<Key>) {
+        if key.is_some_and(|key| key.circuit.next.is_some()) {
+            self.metrics.key_failing(false);
+            info!("a key that the upstream failed for is forgotten");
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Where there is no room for this key, the one that nothing was told of for longest makes it.
+    fn make_room(&mut self, key: &Tenant) -> Option<Key> {
+        if self.keys.len() < KEYS || self.keys.contains_key(key) {
+            return None;
+        }
+        let oldest = self.keys.iter().min_by_key(|(_, own)| own.told);
+        let oldest = *oldest?.0;
+        self.keys.remove(&oldest)
+    }
+
+    fn told(&mut self, key: &Tenant, now: Instant) -> &mut Key {
+        let own = self.keys.entry(*key).or_insert_with(|| Key {
+            circuit: Circuit::default(),
+            idle: None,
+            told: now,
+        });
+        own.told = now;
+        own
     }
 }
 

@@ -19,10 +19,10 @@ use crate::ids::Tenant;
 use crate::metrics::{Call, CallResult, Metrics};
 use crate::secret::Secret;
 use crate::upstream::{
-    NewMessage, PostError, Posted, ReadError, Refusal, Thread, ThreadId, Upstream,
+    Busy, NewMessage, PostError, Posted, ReadError, Refusal, Thread, ThreadId, Upstream,
 };
 
-/// The longest that one `Retry-After` holds up all traffic of a key.
+/// The longest that one answer holds up all traffic of a key.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A POST that would have to wait longer than this for the end of a pause is not made.
@@ -42,6 +42,8 @@ pub struct Calls {
     salt: Salt,
     /// By upstream key: what holds up its calls.
     pauses: DashMap<Tenant, Pause>,
+    /// How long a 429 holds them up that does not say how long.
+    pause: Duration,
     breaker: Breaker,
     budget: Budget,
     /// Places among the calls in flight, and how long one may be waited for.
@@ -78,6 +80,7 @@ impl Calls {
             upstream,
             salt,
             pauses: DashMap::new(),
+            pause: config.pace.interval,
             breaker: Breaker::new(config.pace.min_gap, metrics.clone()),
             budget: Budget::new(config.pace.max_polls_per_second),
             places: Semaphore::new(config.upstream.max_connections),
@@ -162,8 +165,8 @@ impl Calls {
             }
             PostError::Failing(_) | PostError::Crowded => CallResult::Failed,
             PostError::Refused(refusal) => match refusal.status {
-                429 | 503 => {
-                    self.pause(key, refusal.retry_after);
+                status @ (429 | 503) => {
+                    self.pause(key, Some(status), refusal.retry_after);
                     CallResult::Busy
                 }
                 status => {
@@ -195,7 +198,7 @@ impl Calls {
         self.pause_over(key).await;
         self.budget.turn(key, caller.tenant).await;
         // A read can be made later as well.
-        let _place = self.place().await.ok_or(ReadError::Busy(None))?;
+        let _place = self.place().await.ok_or(ReadError::Busy(Busy::HERE))?;
         self.metrics.polled();
         let read = self.upstream.read(&caller.key, thread).await;
         let answer = read.map(|thread| Thread {
@@ -206,8 +209,8 @@ impl Calls {
             Ok(_) => CallResult::Ok,
             Err(ReadError::KeyRefused(_)) => CallResult::KeyRefused,
             Err(ReadError::NoThread) => CallResult::NoThread,
-            Err(ReadError::Busy(retry_after)) => {
-                self.pause(key, *retry_after);
+            Err(ReadError::Busy(busy)) => {
+                self.pause(key, busy.status, busy.retry_after);
                 CallResult::Busy
             }
             Err(ReadError::Passing(_)) => CallResult::Failed,
@@ -283,8 +286,9 @@ impl Calls {
         }
     }
 
-    fn pause(&self, key: &Tenant, retry_after: Option<Duration>) {
-        let Some(retry_after) = retry_after else {
+    fn pause(&self, key: &Tenant, status: Option<u16>, retry_after: Option<Duration>) {
+        let default = (status == Some(429)).then_some(self.pause);
+        let Some(wait) = retry_after.or(default) else {
             return;
         };
         let now = Instant::now();
@@ -292,7 +296,7 @@ impl Calls {
             self.pauses
                 .retain(|_, pause| pause.until + APART * pause.waiting > now);
         }
-        let until = now + retry_after.min(LONGEST_PAUSE);
+        let until = now + wait.min(LONGEST_PAUSE);
         let mut pause = self
             .pauses
             .entry(*key)

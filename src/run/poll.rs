@@ -167,7 +167,7 @@ impl Poll<'_> {
                 progress.lost_once = true;
                 return Ok(self.pace.wait(0));
             }
-            ReadError::Busy(asked) => *asked,
+            ReadError::Busy(busy) => busy.retry_after,
             ReadError::Passing(_) => None,
         };
         progress.failures += 1;

@@ -213,9 +213,9 @@ impl Post<'_> {
                 Err(ReadError::KeyRefused(status)) => {
                     return Err(Unposted::Refused(Error::KeyRefused(status)));
                 }
-                Err(ReadError::Busy(asked)) => {
+                Err(ReadError::Busy(busy)) => {
                     failures += 1;
-                    self.pace.back_off(thread, failures, asked)
+                    self.pace.back_off(thread, failures, busy.retry_after)
                 }
                 Err(ReadError::Passing(_)) => {
                     if let Some(wait) = self.calls.closed_for(self.caller) {

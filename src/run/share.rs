@@ -1,6 +1,7 @@
 //! A bounded number of places, divided fairly between tenants.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Error;
@@ -10,8 +11,8 @@ use crate::conversation::{Decision, Turn};
 use crate::ids::Tenant;
 use crate::metrics::Shed;
 
-/// A tenant may hold so many times what is free: alone it gets four fifths of all places, of many
-/// each gets the same, and some are always free for whoever holds none.
+/// A tenant may hold so many times what is free: alone it gets four fifths of all places, unless the
+/// limit of each is lower; of many each gets the same, and some are always free for whoever holds none.
 const OF_FREE: usize = 4;
 
 /// Bytes of text that count as one place more.
@@ -39,7 +40,8 @@ struct Taken {
 pub struct Share {
     of: Shares,
     tenant: Tenant,
-    places: usize,
+    /// Changed only while what is taken is locked.
+    places: AtomicUsize,
 }
 
 /// Why nothing could be taken.
@@ -70,11 +72,13 @@ impl Shares {
         let mut taken = self.taken();
         let own = taken.by.get(&tenant).copied().unwrap_or(0);
         let free = max.saturating_sub(taken.in_all);
-        let may_hold = per_tenant.min(OF_FREE.saturating_mul(free));
-        if own > 0 && own + places > per_tenant || own >= may_hold || places > free {
-            let tenants = taken.by.len() + usize::from(own == 0);
-            let is_beyond = own * tenants >= max || own + places > per_tenant || free >= places;
-            return Err(if own > 0 && is_beyond {
+        let is_within_limit = own + places <= per_tenant;
+        let is_within_share = own < OF_FREE.saturating_mul(free);
+        let is_room = places <= free;
+        if !(is_within_limit && is_within_share && is_room) {
+            let holds_its_part = own * taken.by.len() >= max;
+            let is_its_own_doing = holds_its_part || !is_within_limit || is_room;
+            return Err(if own > 0 && is_its_own_doing {
                 Full::Tenant
             } else {
                 Full::All
@@ -86,7 +90,7 @@ impl Shares {
         Ok(Share {
             of: self.clone(),
             tenant,
-            places,
+            places: places.into(),
         })
     }
 
@@ -99,7 +103,7 @@ impl Shares {
         Share {
             of: self.clone(),
             tenant,
-            places: 1,
+            places: 1.into(),
         }
     }
 
@@ -108,17 +112,30 @@ impl Shares {
     }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
+impl Share {
+    /// Gives back what a text of so many bytes does not need.
+    pub fn shrink_to(&self, bytes: u64) {
+        self.keep(places(bytes));
+    }
+
+    fn keep(&self, most: usize) {
         let mut taken = self.of.taken();
-        taken.in_all = taken.in_all.saturating_sub(self.places);
+        let places = self.places.fetch_min(most, Ordering::Relaxed);
+        let back = places.saturating_sub(most);
+        taken.in_all = taken.in_all.saturating_sub(back);
         let left = taken.by.get_mut(&self.tenant).map_or(0, |own| {
-            *own = own.saturating_sub(self.places);
+            *own = own.saturating_sub(back);
             *own
         });
         if left == 0 {
             taken.by.remove(&self.tenant);
         }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.keep(0);
     }
 }
 
@@ -243,7 +260,8 @@ mod tests {
         let long = shares.take(tenant(1), 10 << 20).unwrap();
         let longest = shares.take(tenant(2), u64::MAX).unwrap();
 
-        assert_eq!((long.places, longest.places), (41, 50));
+        let places = |share: &Share| share.places.load(Ordering::Relaxed);
+        assert_eq!((places(&long), places(&longest)), (41, 50));
         assert_eq!(shares.take(tenant(1), 10 << 20).unwrap_err(), Full::Tenant);
         assert_eq!(shares.take(tenant(3), 10 << 20).unwrap_err(), Full::All);
     }

@@ -82,7 +82,7 @@ pub async fn admit(
         if told > limits.bytes { 0 } else { told }
     });
     let seat = match admission.seats.take(caller.0.tenant, bytes) {
-        Ok(seat) => seat,
+        Ok(seat) => Arc::new(seat),
         Err(full) => {
             let is_read = read_over(&parts.headers, body).await;
             let refusal = ApiError::from(admission.refusal(full));
@@ -95,6 +95,8 @@ pub async fn admit(
         }
     };
     parts.extensions.insert(caller);
+    // Whoever reads the body knows how much of the seat it needs.
+    parts.extensions.insert(seat.clone());
     let response = next.run(Request::from_parts(parts, body)).await;
     response.map(|body| Body::new(Seated { body, _seat: seat }))
 }
@@ -128,7 +130,7 @@ async fn read_over(headers: &HeaderMap, body: Body) -> bool {
 #[derive(Debug)]
 struct Seated {
     body: Body,
-    _seat: Share,
+    _seat: Arc<Share>,
 }
 
 impl http_body::Body for Seated {

@@ -1,5 +1,6 @@
 //! A request's body as a value: bounded, timed, JSON, and hashed on the way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -20,6 +21,7 @@ use super::refusal::Refusal;
 use crate::config;
 use crate::openai::Envelope;
 use crate::run::live::Runner;
+use crate::run::share::Share;
 
 /// How long a body may be, and how long it may take.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +72,9 @@ where
         let mut envelope = envelope(&heads, &parts.headers, caller)?;
         check_media_type(&parts.headers)?;
         let bytes = whole(body, &parts.headers, BodyLimits::from_ref(state)).await?;
+        if let Some(seat) = parts.extensions.get::<Arc<Share>>() {
+            seat.shrink_to(bytes.len() as u64);
+        }
         let route = parts.extensions.get::<MatchedPath>();
         let route = endpoint(route.map_or("", MatchedPath::as_str)).to_owned();
         let (request, hash) = parse_apart(bytes, route).await?;

@@ -12,7 +12,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, Hea
 use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::wire::{self, Answered, Failure};
 use super::{Call, NewMessage, PostError, Posted, ReadError, Refusal, Thread, ThreadId, Upstream};
@@ -26,10 +26,12 @@ const POSTS_IDLE: Duration = Duration::from_secs(1);
 const POLLS_IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept for polls.
 const POLLS_KEPT: usize = 8;
-/// Answers of more bytes than this are read and parsed one after the other, so that memory is bounded
-/// whatever all the connections bring.
+/// Answers to reads that have more bytes than this are held few at a time, so that memory is bounded
+/// whatever all the connections bring. An answer to a POST names a thread, and is never so long.
 const LARGE: usize = 128 * 1024;
-const LARGE_AT_ONCE: usize = 1;
+const LARGE_AT_ONCE: usize = 4;
+/// Those of more than this are held one at a time.
+const HUGE: usize = 1024 * 1024;
 /// Longest text of an error, in characters.
 const ERROR_TEXT: usize = 300;
 
@@ -40,12 +42,23 @@ pub struct ChatUrData {
     polls: Client,
     message_url: Url,
     thread_url: Url,
-    /// Permits to hold a large answer.
+    /// Permits to hold a large answer, and a huge one.
     large: Semaphore,
+    huge: Semaphore,
     post_timeout: Duration,
     read_timeout: Duration,
-    /// Of an answer, encoded as well as decoded.
     max_body: usize,
+}
+
+/// What the answer to one call may take: the permit is held until the answer is parsed.
+struct Room<'a> {
+    limit: Duration,
+    /// Of the answer, encoded as well as decoded.
+    max: usize,
+    /// So much of it without another permit.
+    allowed: usize,
+    of: &'a ChatUrData,
+    permit: Option<SemaphorePermit<'a>>,
 }
 
 /// Why the upstream cannot be called at all.
@@ -80,6 +93,7 @@ impl ChatUrData {
             message_url: endpoint(&origin, "newMessage"),
             thread_url: endpoint(&origin, "getThread"),
             large: Semaphore::new(LARGE_AT_ONCE),
+            huge: Semaphore::new(1),
             post_timeout: settings.post_timeout,
             read_timeout: settings.read_timeout,
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
@@ -100,7 +114,8 @@ impl ChatUrData {
             message: &message.text,
             thread_id: thread.map(|thread| &*thread.0),
         });
-        let (answer, _held) = self.answer(request, key, self.post_timeout).await?;
+        let mut room = self.room(self.post_timeout, self.max_body.min(LARGE));
+        let answer = room.answer(request, key).await?;
         wire::posted(thread, &answer)
     }
 
@@ -109,53 +124,56 @@ impl ChatUrData {
         let mut url = self.thread_url.clone();
         url.set_query(Some(&format!("threadId={}", query_value(&thread.0))));
         let request = self.polls.get(url);
-        let (answer, _held) = self.answer(request, key, self.read_timeout).await?;
+        let mut room = self.room(self.read_timeout, self.max_body);
+        let answer = room.answer(request, key).await?;
         wire::thread(&answer)
     }
 
-    /// The answer, and the permit to hold it where it is large.
+    fn room(&self, limit: Duration, max: usize) -> Room<'_> {
+        Room {
+            limit,
+            max,
+            allowed: max.min(LARGE),
+            of: self,
+            permit: None,
+        }
+    }
+}
+
+impl Room<'_> {
     async fn answer(
-        &self,
+        &mut self,
         request: RequestBuilder,
         key: HeaderValue,
-        limit: Duration,
-    ) -> Result<(Answered, Option<SemaphorePermit<'_>>), Failure> {
+    ) -> Result<Answered, Failure> {
+        let until = Instant::now() + self.limit;
         let response = request
             .header(AUTHORIZATION, key)
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "gzip")
-            .timeout(limit)
+            .timeout(self.limit)
             .send()
             .await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let mut held = None;
-        let body = match self.body(response, &mut held).await {
+        let body = match self.body(response, until).await {
             Ok(body) => body,
             Err(failure) if status == 200 => return Err(failure),
             // What other statuses mean stands in the head; only their words are lost.
             Err(_) => Bytes::new(),
         };
-        let answered = Answered::new(status, &headers, body, SystemTime::now());
-        Ok((answered, held))
+        Ok(Answered::new(status, &headers, body, SystemTime::now()))
     }
 
     /// The body, with both its encoded and its decoded length bounded while it is read. The
     /// request's own time limit ends it too.
-    async fn body<'a>(
-        &'a self,
-        mut response: Response,
-        held: &mut Option<SemaphorePermit<'a>>,
-    ) -> Result<Bytes, Failure> {
+    async fn body(&mut self, mut response: Response, until: Instant) -> Result<Bytes, Failure> {
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await? {
-            if body.len().saturating_add(chunk.len()) > self.max_body {
-                return Err(too_large());
-            }
-            if body.len() + chunk.len() > LARGE && held.is_none() {
-                *held = Some(self.permit().await?);
+            let length = body.len().saturating_add(chunk.len());
+            if self.grow(length, until).await? {
                 // At once, since growing by and by holds the old and the new at times.
-                body.reserve(self.max_body - body.len());
+                body.reserve(self.allowed - body.len());
             }
             body.extend_from_slice(&chunk);
         }
@@ -163,30 +181,43 @@ impl ChatUrData {
         match encoding.map(|value| value.as_bytes().to_ascii_lowercase()) {
             None => Ok(body.freeze()),
             Some(name) if name.is_empty() || name == b"identity" => Ok(body.freeze()),
-            Some(name) if name == b"gzip" || name == b"x-gzip" => {
-                if held.is_none() {
-                    // A thousand times as much may come out.
-                    *held = Some(self.permit().await?);
-                }
-                match unzipped(&body, self.max_body) {
-                    Ok(Some(body)) => Ok(body),
-                    Ok(None) => Err(too_large()),
-                    Err(_) => Err(Failure::Broken("its answer cannot be unzipped".to_owned())),
-                }
-            }
+            Some(name) if name == b"gzip" || name == b"x-gzip" => self.decoded(&body, until).await,
             Some(_) => Err(Failure::Broken(
                 "its answer has an encoding that was not asked for".to_owned(),
             )),
         }
     }
 
-    async fn permit(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        match timeout(self.read_timeout, self.large.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Failure::Broken(
-                "too many of its answers are large".to_owned(),
-            )),
+    /// What was zipped. How much comes out of few bytes is seen before room is taken for it.
+    async fn decoded(&mut self, zipped: &[u8], until: Instant) -> Result<Bytes, Failure> {
+        loop {
+            match unzipped(zipped, self.allowed) {
+                Ok(Some(text)) => return Ok(text),
+                Ok(None) => self.grow(self.allowed.saturating_add(1), until).await?,
+                Err(_) => return Err(Failure::Broken("its answer cannot be unzipped".to_owned())),
+            };
         }
+    }
+
+    /// Room for so many bytes; tells whether more was allowed for them.
+    async fn grow(&mut self, bytes: usize, until: Instant) -> Result<bool, Failure> {
+        if bytes > self.max {
+            return Err(too_large());
+        }
+        if bytes <= self.allowed {
+            return Ok(false);
+        }
+        let permit = if bytes <= HUGE {
+            self.allowed = self.max.min(HUGE);
+            let permit = timeout_at(until, self.of.large.acquire()).await;
+            permit.ok().and_then(Result::ok)
+        } else {
+            // Whoever waited would hold what it has, and keep others out by that.
+            self.allowed = self.max;
+            self.of.huge.try_acquire().ok()
+        };
+        self.permit = Some(permit.ok_or(Failure::Crowded)?);
+        Ok(true)
     }
 }
 

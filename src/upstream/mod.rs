@@ -149,6 +149,21 @@ pub struct Refusal {
     pub words: String,
 }
 
+/// What a busy upstream says to a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// `None` where it is we who have no room for the read.
+    pub status: Option<u16>,
+    pub retry_after: Option<Duration>,
+}
+
+impl Busy {
+    pub const HERE: Self = Self {
+        status: None,
+        retry_after: None,
+    };
+}
+
 /// Why a read gave no thread.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ReadError {
@@ -159,7 +174,7 @@ pub enum ReadError {
     NoThread,
     /// 429 or 503: wait, and slow down every call with this key.
     #[error("the upstream is busy")]
-    Busy(Option<Duration>),
+    Busy(Busy),
     /// Anything that may pass: resets, timeouts, other statuses, bodies that cannot be read.
     #[error("the upstream could not be read: {0}")]
     Passing(String),

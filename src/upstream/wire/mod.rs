@@ -11,7 +11,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use serde_json::Value;
 
 use self::ending::{capped, complaint, failure, status};
-use super::{PostError, Posted, ReadError, Refusal, Thread, ThreadId};
+use super::{Busy, PostError, Posted, ReadError, Refusal, Thread, ThreadId};
 
 /// Longest thread id that is believed, in bytes; one with control characters is not.
 const THREAD_ID: usize = 256;
@@ -36,6 +36,8 @@ pub enum Failure {
     Certificate(String),
     /// Bytes may have left.
     Broken(String),
+    /// It was too long to be taken in beside others.
+    Crowded,
 }
 
 impl From<Failure> for PostError {
@@ -44,6 +46,7 @@ impl From<Failure> for PostError {
             Failure::Unsent(what) => Self::Unsent(what),
             Failure::Certificate(what) => Self::Certificate(what),
             Failure::Broken(what) => Self::Unknown(what),
+            Failure::Crowded => Self::Unknown("its answer is too long".to_owned()),
         }
     }
 }
@@ -54,6 +57,8 @@ impl From<Failure> for ReadError {
             Failure::Unsent(what) | Failure::Certificate(what) | Failure::Broken(what) => {
                 Self::Passing(what)
             }
+            // It can be read later as well.
+            Failure::Crowded => Self::Busy(Busy::HERE),
         }
     }
 }
@@ -124,7 +129,10 @@ pub fn thread(answer: &Answered) -> Result<Thread, ReadError> {
         200 => shown(answer),
         status @ (401 | 403) => Err(ReadError::KeyRefused(status)),
         404 => Err(ReadError::NoThread),
-        429 | 503 => Err(ReadError::Busy(answer.retry_after)),
+        status @ (429 | 503) => Err(ReadError::Busy(Busy {
+            status: Some(status),
+            retry_after: answer.retry_after,
+        })),
         status => Err(ReadError::Passing(format!("it answered {status}"))),
     }
 }
@@ -191,6 +199,13 @@ mod tests {
 
     use super::*;
     use crate::upstream::RunStatus;
+
+    fn busy(status: u16) -> ReadError {
+        ReadError::Busy(Busy {
+            status: Some(status),
+            retry_after: None,
+        })
+    }
 
     fn answered(status: u16, body: &str) -> Answered {
         Answered {
@@ -343,8 +358,8 @@ mod tests {
             (401, "", ReadError::KeyRefused(401)),
             (403, "<html>", ReadError::KeyRefused(403)),
             (404, "", ReadError::NoThread),
-            (429, "", ReadError::Busy(None)),
-            (503, "", ReadError::Busy(None)),
+            (429, "", busy(429)),
+            (503, "", busy(503)),
             (500, "", ReadError::Passing("it answered 500".into())),
             (302, "", ReadError::Passing("it answered 302".into())),
             (

@@ -1,7 +1,7 @@
 //! An upstream that fails is spared: nothing new is posted, and one try per interval is made.
 
 use chaturdata_proxy::upstream::sandbox::Kind;
-use chaturdata_proxy::upstream::sandbox::script::{Answer, Behaviour, Read, Script};
+use chaturdata_proxy::upstream::sandbox::script::{Answer, Behaviour, Read, Rule, Script};
 use tokio::time::{Instant, sleep};
 
 use super::{asks, counted, shared};
@@ -153,6 +153,41 @@ async fn what_fails_for_one_key_stops_no_other() {
     assert_eq!(bad.code(), "upstream_unreachable");
     assert_eq!(said(&good), "hi");
     assert_eq!(proxy.get("/readyz").await.body["status"], "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_do_not_come_back_make_room_for_those_that_fail_later() {
+    let proxy = Proxy::passing_through();
+    proxy.sandbox.set_script(Script {
+        rules: vec![Rule {
+            when: "bad".to_owned(),
+            times: None,
+            behaviour: answers(Answer::status(500)),
+        }],
+        ..Script::always(soon("hi"))
+    });
+    for n in 0..5 {
+        key(&proxy, "sk-first").says(&format!("bad {n}")).await;
+    }
+    let failing_at_first = counted(&proxy, "failing_keys");
+
+    for n in 0..1100 {
+        // Something goes well at times: it does not fail for all.
+        if n % 3 == 0 {
+            assert_eq!(said(&key(&proxy, "sk-good").says("hello").await), "hi");
+        }
+        key(&proxy, &format!("sk-{n}")).says("bad").await;
+    }
+    let failing_then = counted(&proxy, "failing_keys");
+    for n in 0..5 {
+        key(&proxy, "sk-good").says("hello").await;
+        key(&proxy, "sk-late").says(&format!("bad {n}")).await;
+    }
+    let late = key(&proxy, "sk-late").says("hello").await;
+
+    assert_eq!((failing_at_first, failing_then), (1, 0));
+    assert_eq!(late.code(), "upstream_unreachable");
+    assert_eq!(counted(&proxy, "failing_keys"), 1);
 }
 
 #[tokio::test(start_paused = true)]

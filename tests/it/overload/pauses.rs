@@ -1,5 +1,7 @@
 //! What the upstream asks of one call holds for every call of that key.
 
+use std::time::Duration;
+
 use chaturdata_proxy::upstream::sandbox::Kind;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Read, Rule, Script};
 use futures_util::future::join_all;
@@ -43,6 +45,41 @@ async fn after_a_pause_the_calls_that_waited_go_one_by_one() {
     };
     let most = late.iter().map(|at| at_once(*at)).max();
     assert!(most <= Some(51), "{most:?} in one second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_calls_hold_up_the_key_s_others_though_no_time_is_told() {
+    for (status, held) in [(429, true), (503, false)] {
+        let proxy = shared(|setup| setup.config.pace.interval = seconds(7));
+        let slowed = Behaviour {
+            reads: vec![Read::these(1, 1, busy(status, None))],
+            ..soon("slow")
+        };
+        proxy.sandbox.set_script(Script {
+            rules: vec![Rule {
+                when: "slow".to_owned(),
+                times: None,
+                behaviour: slowed,
+            }],
+            ..Script::always(soon("hi"))
+        });
+        let other = async {
+            let is_read = || !calls(&proxy, Kind::Read).is_empty();
+            while !is_read() {
+                sleep(Duration::from_millis(100)).await;
+            }
+            asks(&proxy, "b", "hello").await
+        };
+
+        let (slow, other) = tokio::join!(asks(&proxy, "a", "slow"), other);
+
+        assert_eq!((said(&slow), said(&other)), ("slow", "hi"));
+        let read = calls(&proxy, Kind::Read)[0].at;
+        let posted = calls(&proxy, Kind::Post)[1].at;
+        let waited = posted - read;
+        assert_eq!(waited >= seconds(7), held, "{status}: {waited:?}");
+        assert!(waited < seconds(8), "{status}: {waited:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

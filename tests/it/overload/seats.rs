@@ -120,6 +120,24 @@ async fn long_bodies_count_for_more() {
     assert_eq!(waits.await.status, 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_whose_length_is_not_told_counts_for_what_it_was_once_it_is_read() {
+    let proxy = seats(1000, 500);
+    let chunked = |n: usize| {
+        let (head, body) = question("a", &format!("{} {n}", prompt::SILENT)).into_parts();
+        Request::from_parts(head, Body::from_stream(body.into_data_stream()))
+    };
+    let mut waits = Vec::new();
+    for n in 0..20 {
+        let mut asked = Box::pin(proxy.ask(chunked(n)));
+        assert!((&mut asked).now_or_never().is_none(), "{n} is answered");
+        waits.push(asked);
+    }
+
+    assert_eq!(counted(&proxy, "waiting_callers"), 20);
+    assert_eq!(said(&asks(&proxy, "a", "hello").await), "hello");
+}
+
 #[tokio::test]
 async fn a_caller_that_is_turned_away_keeps_its_connection() {
     let proxy = seats(100, 1).listening().await;

@@ -165,7 +165,7 @@ async fn a_caller_of_an_upstream_that_stays_busy_is_told_how_long_to_wait() {
         (Some("16"), 2, 16, "retry-after=16"),
         (Some("31"), 1, 0, "retry-after=31"),
         (Some("3600"), 1, 0, "retry-after=60"),
-        (None, 3, 4, "retry-after=10"),
+        (None, 3, 6, "retry-after=10"),
     ];
     for (asked, tries, waited, retry_after) in table {
         let proxy = Proxy::start(Setup::default());

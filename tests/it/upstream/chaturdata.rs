@@ -13,13 +13,13 @@ use flate2::write::GzEncoder;
 use super::peer::{MAX_BODY, answering, client, http};
 use super::{following, key, opening};
 
-const POSTED: &[u8] = br#"{"thread_id":"th_1","run_status":{"status":"in_progress"}}"#;
+pub const POSTED: &[u8] = br#"{"thread_id":"th_1","run_status":{"status":"in_progress"}}"#;
 
 fn unknown(outcome: &Result<Posted, PostError>) -> bool {
     matches!(outcome, Err(PostError::Unknown(_)))
 }
 
-fn zipped(text: &[u8]) -> Vec<u8> {
+pub fn zipped(text: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(text).unwrap();
     encoder.finish().unwrap()

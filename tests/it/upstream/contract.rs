@@ -7,7 +7,7 @@ use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::{
     Answer, Behaviour, Canned, Post, Read, RightKey, Rule, Script,
 };
-use chaturdata_proxy::upstream::{PostError, ReadError, Role, RunStatus, ThreadId, Upstream};
+use chaturdata_proxy::upstream::{Busy, PostError, ReadError, Role, RunStatus, ThreadId, Upstream};
 
 use super::{following, key, opening, peer};
 
@@ -186,12 +186,19 @@ async fn a_refused_post_is_told_from_one_of_unknown_outcome() {
     }
 }
 
+fn busy_read(status: u16, retry_after: Option<Duration>) -> ReadError {
+    ReadError::Busy(Busy {
+        status: Some(status),
+        retry_after,
+    })
+}
+
 #[tokio::test]
 async fn a_read_that_fails_says_what_to_do_next() {
     let wait = Some(Duration::from_secs(2));
     let exact = [
-        ("read busy", ReadError::Busy(wait)),
-        ("read 503", ReadError::Busy(None)),
+        ("read busy", busy_read(429, wait)),
+        ("read 503", busy_read(503, None)),
         ("read 401", ReadError::KeyRefused(401)),
         ("read 404", ReadError::NoThread),
     ];

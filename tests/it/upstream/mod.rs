@@ -8,6 +8,7 @@
 mod chaturdata;
 mod contract;
 mod demo;
+mod large;
 mod peer;
 mod simulated;
 

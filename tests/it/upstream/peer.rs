@@ -44,6 +44,24 @@ pub async fn answering(answer: Vec<u8>) -> (String, Received) {
     (url, received)
 }
 
+/// A server that chooses its answer by the request, and leaves the connection open where it promises
+/// more than it sends.
+pub async fn choosing(answer: fn(&str) -> Vec<u8>) -> String {
+    let (listener, url) = listener().await;
+    spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            spawn(async move {
+                while let Some((head, _)) = request(&mut stream).await {
+                    if stream.write_all(&answer(&head)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
 /// The sandbox over HTTP.
 pub async fn serving(sandbox: Sandbox) -> String {
     let (listener, url) = listener().await;
@@ -57,6 +75,11 @@ pub async fn serving(sandbox: Sandbox) -> String {
 
 /// A client of the upstream at this URL.
 pub fn client(url: &str) -> ChatUrData {
+    bounded(url, MAX_BODY)
+}
+
+/// One that takes answers of so many bytes.
+pub fn bounded(url: &str, max_body: u64) -> ChatUrData {
     let settings = config::Upstream {
         url: url.to_owned(),
         api_key_file: None,
@@ -65,7 +88,7 @@ pub fn client(url: &str) -> ChatUrData {
         post_timeout: Duration::from_secs(20),
         read_timeout: Duration::from_secs(20),
         queue_timeout: Duration::from_secs(20),
-        max_body: MAX_BODY,
+        max_body,
         max_connections: 8,
     };
     ChatUrData::new(&settings).unwrap()
