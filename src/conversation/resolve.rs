@@ -437,6 +437,7 @@ impl Resolver {
             passed: VecDeque::new(),
             doubted: false,
             origin: None,
+            form: None,
         };
         branch.advance(hashes.roll, &hashes.history);
         branch

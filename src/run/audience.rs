@@ -112,6 +112,7 @@ impl Run {
             | Phase::Cancelled
             | Phase::Expired
             | Phase::Garbled
+            | Phase::Unformed
             | Phase::Broken => {
                 progress.ended = Some(Err(remembered(turn.phase)));
                 false
@@ -409,9 +410,11 @@ fn phase(error: &Error) -> Option<Phase> {
         Error::Cancelled(_) => Phase::Cancelled,
         Error::Expired => Phase::Expired,
         Error::Upstream { posted: true, .. } => Phase::Garbled,
+        Error::Unformed(_) => Phase::Unformed,
         Error::Internal => Phase::Broken,
         Error::Upstream { posted: false, .. }
         | Error::NoConversation(_)
+        | Error::NoResponse(_)
         | Error::KeyReused
         | Error::TooManyWaiting
         | Error::TooManyRuns
@@ -438,6 +441,7 @@ fn remembered(phase: Phase) -> Error {
             what: WORDS.to_owned(),
             posted: true,
         },
+        Phase::Unformed => Error::Unformed(WORDS.to_owned()),
         Phase::Broken => Error::Internal,
         Phase::Unknown | Phase::Intended | Phase::Accepted | Phase::Answered(_) | Phase::Lost => {
             Error::OutcomeUnknown

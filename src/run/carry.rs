@@ -304,6 +304,7 @@ impl Carry {
             },
             phase: Phase::Intended,
             times: Times::default(),
+            kept: None,
         });
         self.shared.remembered().await
     }

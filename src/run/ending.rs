@@ -35,6 +35,7 @@ pub fn ending(salt: &Salt, limits: &Limits, reading: &Reading, finish: Finish) -
             .cloned()
             .collect(),
         text,
+        calls: Vec::new(),
     };
     Ending {
         answer,

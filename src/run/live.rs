@@ -393,11 +393,13 @@ fn not_resolved(unresolved: Unresolved) -> NotStarted {
 pub fn outcome(ended: &Result<Arc<Answer>, Error>) -> Outcome {
     match ended {
         Ok(answer) => match answer.finish {
-            Finish::Stop => Outcome::Completed,
+            Finish::Stop | Finish::Calls => Outcome::Completed,
             Finish::Length => Outcome::Incomplete,
         },
         Err(error) => match error {
-            Error::Failed(_) | Error::Upstream { .. } | Error::Internal => Outcome::Failed,
+            Error::Failed(_) | Error::Unformed(_) | Error::Upstream { .. } | Error::Internal => {
+                Outcome::Failed
+            }
             Error::Cancelled(_) => Outcome::Cancelled,
             Error::Expired | Error::Timeout => Outcome::Expired,
             Error::OutcomeUnknown => Outcome::Unknown,
@@ -406,6 +408,7 @@ pub fn outcome(ended: &Result<Arc<Answer>, Error>) -> Outcome {
             | Error::ShuttingDown
             | Error::StateUnwritable => Outcome::Unreachable,
             Error::NoConversation(_)
+            | Error::NoResponse(_)
             | Error::KeyReused
             | Error::TooManyWaiting
             | Error::TooManyRuns

@@ -27,8 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::share::Full;
-use crate::conversation::Decision;
 use crate::conversation::resolve::Unresolved;
+use crate::conversation::{Decision, ToolCall};
 use crate::upstream::Annotation;
 
 /// What a run reports to each of its callers, in order.
@@ -48,6 +48,8 @@ pub enum RunEvent {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     pub text: String,
+    /// Calls of the caller's functions; then there is no text.
+    pub calls: Vec<ToolCall>,
     pub finish: Finish,
     pub annotations: Vec<Annotation>,
 }
@@ -60,6 +62,8 @@ pub enum Finish {
     Stop,
     /// The caller's `max_tokens` were used up, or the upstream ended the run early.
     Length,
+    /// It calls functions of the caller's.
+    Calls,
 }
 
 /// Where a turn stands among conversations; told with every answer to it.
@@ -108,6 +112,12 @@ pub enum Error {
     #[error("the upstream gave no usable answer: {what}")]
     Upstream { what: String, posted: bool },
     /// The run failed, in the upstream's words.
+    /// The answer is not what was asked for, and could not be mended; in the checker's words.
+    #[error("the answer is not in the form that was asked for: {0}")]
+    Unformed(String),
+    /// No response of the tenant has this id.
+    #[error("there is no response {0} here")]
+    NoResponse(String),
     #[error("the run failed: {0}")]
     Failed(String),
     #[error("the run was cancelled: {0}")]
@@ -135,9 +145,11 @@ impl Error {
             | Self::Failed(_)
             | Self::Cancelled(_)
             | Self::Expired
+            | Self::Unformed(_)
             | Self::Internal => true,
             Self::Upstream { posted, .. } => *posted,
             Self::NoConversation(_)
+            | Self::NoResponse(_)
             | Self::KeyReused
             | Self::TooManyWaiting
             | Self::TooManyRuns

@@ -190,6 +190,7 @@ fn of_run(error: &run::Error, owner: KeyOwner) -> Verdict {
     let soon = Retry::After(Duration::from_secs(1));
     let (status, kind, code, retry) = match error {
         E::NoConversation(_) => (404, REQUEST, "conversation_not_found", Retry::Unsaid),
+        E::NoResponse(_) => (404, REQUEST, "response_not_found", Retry::Unsaid),
         E::KeyReused => (422, REQUEST, "idempotency_key_reused", Retry::Unsaid),
         E::TooManyWaiting => {
             let wait = Retry::After(Duration::from_secs(5));
@@ -218,6 +219,7 @@ fn of_run(error: &run::Error, owner: KeyOwner) -> Verdict {
         E::OutcomeUnknown => (502, SERVER, "upstream_outcome_unknown", Retry::Never),
         E::Upstream { posted: true, .. } => (502, SERVER, "upstream_error", Retry::Never),
         E::Upstream { posted: false, .. } => (502, SERVER, "upstream_error", soon),
+        E::Unformed(_) => (502, SERVER, "structured_output_failed", Retry::Never),
         E::Failed(_) => (502, SERVER, "run_failed", Retry::Never),
         E::Cancelled(_) => (502, SERVER, "run_cancelled", Retry::Never),
         E::Expired => (504, SERVER, "run_expired", Retry::Never),

@@ -54,6 +54,8 @@ pub struct Branch {
     /// The branch that this one has replaced without being told its history: until a turn ends here,
     /// that one holds the conversation.
     pub origin: Option<BranchId>,
+    /// Of what the thread was told of the form of answers, if it is to hold for the next.
+    pub form: Option<Digest>,
 }
 
 /// Whether a branch's thread may be posted to.

@@ -21,6 +21,7 @@ fn head() -> Head {
 
 fn answer(finish: Finish) -> Answer {
     Answer {
+        calls: Vec::new(),
         text: "North\nleads \u{2014} by \"far\".".to_owned(),
         finish,
         annotations: Vec::new(),

@@ -37,6 +37,7 @@ pub fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
         Finish::Length => "length",
+        Finish::Calls => "tool_calls",
     }
 }
 

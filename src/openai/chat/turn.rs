@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::messages::{Split, split};
 use super::request::ChatRequest;
-use crate::conversation::{Limits, Repeat, Turn};
+use crate::conversation::{Base, Limits, Repeat, Turn};
 use crate::openai::fields::Fields;
 use crate::openai::names::names;
 use crate::openai::{Envelope, Error, Policy, models, params, usage};
@@ -61,10 +61,14 @@ impl ChatRequest {
             caller: envelope.caller,
             model: model.clone(),
             instructions,
+            base: Base::Nothing,
             history,
             prompt,
             names,
             limits,
+            form: None,
+            keep: None,
+            choice: 0,
             repeat: Repeat {
                 body: envelope.body,
                 idempotency_key: envelope.idempotency_key,

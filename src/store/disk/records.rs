@@ -1,5 +1,7 @@
 //! Records as the file holds them: each with a version and a check of its own, verified on every read.
 
+use std::borrow::Cow;
+
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError,
     WriteTransaction,
@@ -9,8 +11,8 @@ use super::Fault;
 use crate::store::backend::{Table, Write};
 use crate::store::record::Unreadable;
 
-/// The version of what this program writes.
-pub const SCHEMA: u8 = 1;
+/// The version of what this program writes. Older ones are read.
+pub const SCHEMA: u8 = 2;
 
 /// Before each value: the version, and the check over table, key, version and value.
 const LEAD: usize = 1 + size_of::<u32>();
@@ -121,7 +123,7 @@ pub fn each(
     for entry in records.iter().map_err(fault)? {
         let (key, stored) = entry.map_err(fault)?;
         let (key, stored) = (key.value(), stored.value());
-        take(key, verified(table.as_str(), key, stored))?;
+        take(key, verified(table.as_str(), key, stored).as_deref())?;
     }
     Ok(())
 }
@@ -140,7 +142,7 @@ pub fn facts(db: &Database) -> Result<Facts, Fault> {
         match stored.value().first() {
             Some(version) if *version > SCHEMA => Err(Fault::Newer),
             _ => verified(META_NAME, key.as_bytes(), stored.value())
-                .map(<[u8]>::to_vec)
+                .map(Cow::into_owned)
                 .ok_or_else(|| Fault::Damaged(format!("its {key}"))),
         }
     };
@@ -180,11 +182,22 @@ fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// The value, if it is what was put under this key of this table.
-fn verified<'a>(table: &str, key: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
+fn verified<'a>(table: &str, key: &[u8], stored: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     let (&version, rest) = stored.split_first()?;
     let (found, value) = rest.split_first_chunk()?;
     let expected = check(table, key, version, value);
-    (version == SCHEMA && u32::from_le_bytes(*found) == expected).then_some(value)
+    let is_known = (1..=SCHEMA).contains(&version);
+    (is_known && u32::from_le_bytes(*found) == expected).then(|| upgraded(table, version, value))
+}
+
+/// The value as this version writes it: branches and turns end in an `Option` that the first did not
+/// have.
+fn upgraded<'a>(table: &str, version: u8, value: &'a [u8]) -> Cow<'a, [u8]> {
+    let grown = [Table::Branches.as_str(), Table::Turns.as_str()];
+    if version == 1 && grown.contains(&table) {
+        return Cow::Owned([value, &[0]].concat());
+    }
+    Cow::Borrowed(value)
 }
 
 fn check(table: &str, key: &[u8], version: u8, value: &[u8]) -> u32 {
@@ -222,7 +235,7 @@ mod tests {
 
         assert_eq!(
             verified("turns", b"key", &stored),
-            Some(b"value".as_slice())
+            Some(Cow::Borrowed(b"value".as_slice()))
         );
         assert_eq!(verified("handles", b"key", &stored), None);
         assert_eq!(verified("turns", b"yek", &stored), None);

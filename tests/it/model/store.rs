@@ -442,6 +442,7 @@ fn branch(tenant: u8) -> Branch {
         passed: VecDeque::new(),
         doubted: false,
         origin: None,
+        form: None,
     }
 }
 
