@@ -1,7 +1,10 @@
 //! The OpenAI wire as values: a request becomes a turn, what a run reports becomes a body or frames.
 
+mod basis;
 pub mod chat;
+mod content;
 mod fields;
+mod messages;
 pub mod models;
 pub mod names;
 mod object;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::chat::MOST_STOPS;
+use super::basis::MOST_STOPS;
 use super::{Error, Policy, models, names};
 use table::{CHAT, Parameter, Treatment, Verdict};
 
