@@ -6,9 +6,32 @@ use crate::conversation::{Message, Role};
 /// A message of a request, by what it is to a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Of the system or a developer.
-    Instructions(String),
+    Instructions(Author, String),
     Said(Message),
+}
+
+/// Who gives instructions. It makes no difference to the turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    System,
+    Developer,
+}
+
+impl Author {
+    pub fn of(role: &str) -> Option<Self> {
+        match role {
+            "system" => Some(Self::System),
+            "developer" => Some(Self::Developer),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Developer => "developer",
+        }
+    }
 }
 
 /// The messages of a request by what they are to a turn.
@@ -28,7 +51,7 @@ impl Split {
         let mut said = Vec::new();
         for entry in entries {
             match entry {
-                Entry::Instructions(text) => instructions.push(text),
+                Entry::Instructions(_, text) => instructions.push(text),
                 Entry::Said(message) => said.push(message),
             }
         }

@@ -4,11 +4,15 @@ mod basis;
 pub mod chat;
 mod content;
 mod fields;
+pub mod items;
+pub mod list;
 mod messages;
+mod metadata;
 pub mod models;
 pub mod names;
 mod object;
 pub mod params;
+pub mod responses;
 pub mod usage;
 
 use std::fmt;
@@ -107,4 +111,6 @@ pub enum Reason {
     /// Understood, and not to be had here.
     Unsupported,
     UnknownModel,
+    /// No response of anybody's can have this id.
+    UnknownResponse,
 }

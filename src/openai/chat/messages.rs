@@ -4,7 +4,7 @@ use super::request::{Called, Message, ToolCall};
 use crate::conversation::{self, Role};
 use crate::openai::Error;
 use crate::openai::content::Place;
-use crate::openai::messages::{Entry, Split, said};
+use crate::openai::messages::{Author, Entry, Split, said};
 
 /// Takes the messages apart, or says which of them cannot be used.
 pub fn split(messages: Vec<Message>) -> Result<Split, Error> {
@@ -23,11 +23,11 @@ fn entry(message: Message, place: Place) -> Result<Entry, Error> {
         let path = place.of("role");
         return Err(Error::invalid(&path, format!("{path} is missing")));
     };
+    if let Some(author) = Author::of(role) {
+        let text = place.needed("content", message.content)?;
+        return Ok(Entry::Instructions(author, text));
+    }
     match role {
-        "system" | "developer" => {
-            let text = place.needed("content", message.content)?;
-            Ok(Entry::Instructions(text))
-        }
         "user" => {
             let text = place.needed("content", message.content)?;
             Ok(Entry::Said(said(Role::User, text)))
