@@ -13,6 +13,9 @@ use crate::conversation::{Base, Limits, Names, Repeat, Turn};
 /// A request has at most this many stop sequences, as OpenAI has it.
 pub const MOST_STOPS: usize = 4;
 
+/// A request has at most this many answers.
+pub const MOST_CHOICES: usize = 8;
+
 /// What every request says, whatever its endpoint.
 #[derive(Clone, Debug)]
 pub struct Basis {
@@ -113,4 +116,16 @@ pub fn stop(fields: Fields<'_>) -> Result<Vec<String>, Error> {
             _ => Err(wanted()),
         })
         .collect()
+}
+
+/// How many answers are wanted: `n`.
+pub fn choices(fields: Fields<'_>) -> Result<usize, Error> {
+    let choices = fields.count("n")?.unwrap_or(1);
+    match usize::try_from(choices) {
+        Ok(choices) if choices <= MOST_CHOICES => Ok(choices),
+        _ => {
+            let message = format!("n must be from 1 to {MOST_CHOICES}");
+            Err(Error::invalid("n", message))
+        }
+    }
 }

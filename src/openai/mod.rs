@@ -2,6 +2,7 @@
 
 mod basis;
 pub mod chat;
+pub mod completions;
 mod content;
 mod fields;
 pub mod items;

@@ -36,11 +36,19 @@ pub struct Usage {
 impl Usage {
     /// `prompt_tokens` as [`prompt_tokens`] counted them.
     pub fn new(prompt_tokens: u64, answer: &str) -> Self {
-        let completion_tokens = estimate(answer);
+        Self::from(Tokens {
+            prompt: prompt_tokens,
+            answer: estimate(answer),
+        })
+    }
+}
+
+impl From<Tokens> for Usage {
+    fn from(Tokens { prompt, answer }: Tokens) -> Self {
         Self {
-            prompt_tokens,
-            completion_tokens,
-            total_tokens: prompt_tokens.saturating_add(completion_tokens),
+            prompt_tokens: prompt,
+            completion_tokens: answer,
+            total_tokens: prompt.saturating_add(answer),
         }
     }
 }
