@@ -36,6 +36,10 @@ impl Author {
 
 /// The messages of a request by what they are to a turn.
 #[derive(Clone)]
+#[expect(
+    missing_debug_implementations,
+    reason = "it would show what callers say"
+)]
 pub struct Split {
     /// System and developer messages, wherever they stood, joined by a blank line.
     pub instructions: Option<String>,

@@ -7,7 +7,8 @@ use super::request::ChatRequest;
 use crate::conversation::{Limits, Turn};
 use crate::openai::basis::{self, Basis};
 use crate::openai::fields::Fields;
-use crate::openai::{Envelope, Error, Policy, params};
+use crate::openai::params::{self, CHAT};
+use crate::openai::{Envelope, Error, Policy};
 
 /// A request understood: the turn, and how the caller wants to be answered.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ impl ChatRequest {
         let include_usage = basis.include_usage(fields)?;
         let limits = limits(fields)?;
         fields.count("n")?;
-        let ignored = params::ignored(&self.fields, policy)?;
+        let ignored = params::ignored(CHAT, &self.fields, policy)?;
         let split = split(self.messages)?;
         let prompt_tokens = split.tokens();
         let stream = basis.stream;

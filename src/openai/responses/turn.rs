@@ -12,7 +12,8 @@ use crate::openai::fields::Fields;
 use crate::openai::items::{Heard, Ids, Item, ItemId, Side, push};
 use crate::openai::messages::{Author, Entry, Split, said};
 use crate::openai::names::{self, LONGEST, is_placeholder};
-use crate::openai::{Envelope, Error, Policy, Reason, params};
+use crate::openai::params::{self, RESPONSES};
+use crate::openai::{Envelope, Error, Policy, Reason};
 use crate::run;
 
 /// A request understood: the turn, and how the caller wants to be answered.
@@ -78,7 +79,7 @@ impl ResponseRequest {
             max_tokens: fields.count("max_output_tokens")?,
             ..Limits::default()
         };
-        let ignored = params::ignored(&self.fields, policy)?;
+        let ignored = params::ignored(RESPONSES, &self.fields, policy)?;
         let instructions = echo.instructions.clone();
         let heard = heard(self.input, follows.known())?;
         let entries = store.then(|| heard.entries.clone()).unwrap_or_default();
