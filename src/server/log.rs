@@ -148,6 +148,7 @@ impl Line {
     fn route(&self) -> Route {
         match endpoint(self.route.as_ref().map_or("", MatchedPath::as_str)) {
             "/chat/completions" => Route::Chat,
+            "/completions" => Route::Completions,
             "/models" => Route::Models,
             "/models/{*id}" => Route::Model,
             "/capabilities" => Route::Capabilities,

@@ -4,6 +4,7 @@ mod admission;
 mod auth;
 mod chat;
 mod choices;
+mod completions;
 mod envelope;
 mod error;
 mod exchange;
@@ -13,7 +14,6 @@ mod listener;
 mod log;
 mod models;
 mod refusal;
-mod render;
 mod reply;
 mod sandbox;
 mod sse;
@@ -106,6 +106,10 @@ fn api(app: &App) -> Router<App> {
     let admit = || from_fn_with_state(app.clone(), admission::admit);
     Router::new()
         .route("/chat/completions", post(chat::create).route_layer(admit()))
+        .route(
+            "/completions",
+            post(completions::create).route_layer(admit()),
+        )
         .route("/models", get(models::list))
         .route("/models/{*id}", get(models::find))
         .route("/capabilities", get(models::capabilities))

@@ -12,16 +12,15 @@ use tokio::time::{Instant, sleep_until};
 use super::choices::Choices;
 use super::exchange::{Delivery, Exchange};
 use super::listener::Receipt;
-use super::render::Render;
 use crate::config::KeepAlive;
-use crate::run::{self, Place, RunEvent};
+use crate::openai::render::{Ending, Event, Fault, Render};
+use crate::run::{self, RunEvent};
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A stream that may begin: its run is accepted, or it has waited long enough.
 pub struct Opening {
     pub choices: Choices,
-    pub place: Place,
     /// What was seen of the runs before the stream could begin.
     pub first: Option<(usize, RunEvent)>,
 }
@@ -40,7 +39,7 @@ pub fn respond(
         render,
         first: opening.first,
         sent: Instant::now(),
-        stage: Stage::Beginning(opening.place),
+        stage: Stage::Beginning,
     };
     let frames = stream::unfold(Box::new(stream), |stream| stream.next());
     let mut response = Body::from_stream(frames).into_response();
@@ -72,8 +71,9 @@ struct Stream<R> {
     stage: Stage,
 }
 
+#[derive(Clone, Copy)]
 enum Stage {
-    Beginning(Place),
+    Beginning,
     Running,
     /// The last frame was given away.
     Done,
@@ -93,47 +93,48 @@ enum Next {
 impl<R: Render> Stream<R> {
     async fn next(mut self: Box<Self>) -> Option<(Result<Bytes, BrokenOff>, Box<Self>)> {
         let mut frames = Frames::default();
-        match &self.stage {
-            Stage::Beginning(place) => {
-                self.render.begin(place, &mut frames);
-                self.stage = Stage::Running;
-            }
-            Stage::Running => self.running(&mut frames).await,
+        if let Stage::Beginning = self.stage {
+            frames.events(self.render.begin());
+            self.stage = Stage::Running;
+        }
+        // A stream that is taken up again has frames that are not told twice.
+        while frames.0.is_empty() && matches!(self.stage, Stage::Running) {
+            self.running(&mut frames).await;
+        }
+        if !frames.0.is_empty() {
+            self.sent = Instant::now();
+            return Some((Ok(Bytes::from(frames.0)), self));
+        }
+        match self.stage {
             Stage::Done => {
                 self.settle();
-                return None;
+                None
             }
             Stage::Failed { flushes } => {
-                let flushes = *flushes;
                 self.stage = Stage::Broken;
                 if self.flushed_since(flushes).await {
                     self.settle();
                 }
-                return Some((Err(BrokenOff), self));
+                Some((Err(BrokenOff), self))
             }
-            Stage::Broken => return None,
+            Stage::Beginning | Stage::Running | Stage::Broken => None,
         }
-        self.sent = Instant::now();
-        Some((Ok(Bytes::from(frames.0)), self))
     }
 
-    /// The next frames of runs that go on.
+    /// The frames of what happens next to runs that go on.
     async fn running(&mut self, frames: &mut Frames) {
-        while frames.0.is_empty() {
-            match self.event().await {
-                Next::Event(_, RunEvent::Accepted) => {}
-                Next::Event(index, RunEvent::Text(text)) => self.render.text(index, &text, frames),
-                Next::Event(index, RunEvent::Completed(answer)) => {
-                    self.render.end(index, &answer, frames);
-                    self.close(frames);
-                }
-                Next::Event(_, RunEvent::Failed(error)) => self.failed(error, frames),
-                Next::Closing => self.failed(run::Error::ShuttingDown, frames),
-                Next::Silence => match self.delivery.stream.keep_alive {
-                    KeepAlive::Comment => frames.comment("keep-alive"),
-                    KeepAlive::Chunk | KeepAlive::Off => self.render.keep_alive(frames),
-                },
+        match self.event().await {
+            Next::Event(_, RunEvent::Accepted) => {}
+            Next::Event(index, RunEvent::Text(text)) => {
+                frames.events(self.render.text(index, &text));
             }
+            Next::Event(index, RunEvent::Completed(answer)) => {
+                frames.events(self.render.end(index, &answer));
+                self.close(frames);
+            }
+            Next::Event(_, RunEvent::Failed(error)) => self.failed(error, frames),
+            Next::Closing => self.failed(run::Error::ShuttingDown, frames),
+            Next::Silence => self.keep_alive(frames),
         }
     }
 
@@ -163,18 +164,38 @@ impl<R: Render> Stream<R> {
             return;
         };
         self.delivery.succeeded(place.decision);
-        self.render.close(&answers, frames);
+        frames.events(self.render.close(&answers));
         self.stage = Stage::Done;
     }
 
-    fn failed(&mut self, error: run::Error, frames: &mut Frames) {
-        let error = self.delivery.told(error);
-        self.exchange.note.error(error.code());
-        let outbox = self.exchange.outbox.as_ref();
-        self.stage = Stage::Failed {
-            flushes: outbox.map_or(0, |outbox| outbox.flushes()),
+    fn keep_alive(&mut self, frames: &mut Frames) {
+        let event = match self.delivery.stream.keep_alive {
+            KeepAlive::Comment => None,
+            KeepAlive::Chunk | KeepAlive::Off => self.render.keep_alive(),
         };
-        self.render.failed(&error, frames);
+        match event {
+            Some(event) => frames.event(&event),
+            None => frames.comment("keep-alive"),
+        }
+    }
+
+    fn failed(&mut self, error: run::Error, frames: &mut Frames) {
+        let told = self.delivery.told(error.clone());
+        self.exchange.note.error(told.code());
+        let (events, ending) = self.render.failed(&Fault {
+            error: &error,
+            message: &told.message(),
+            code: told.code(),
+            envelope: &told.body(),
+        });
+        frames.events(events);
+        let outbox = self.exchange.outbox.as_ref();
+        self.stage = match ending {
+            Ending::Whole => Stage::Done,
+            Ending::BrokenOff => Stage::Failed {
+                flushes: outbox.map_or(0, |outbox| outbox.flushes()),
+            },
+        };
     }
 
     /// Waits until the caller has what was given away; false if it never will.
@@ -205,18 +226,25 @@ impl<R> Drop for Stream<R> {
 /// Events that are given away together. Each has its data in one line, as JSON without indentation
 /// always is.
 #[derive(Debug, Default)]
-pub struct Frames(String);
+struct Frames(String);
 
 impl Frames {
-    /// An event without a name.
-    pub fn data(&mut self, line: &str) {
-        debug_assert!(!line.contains(['\n', '\r']), "one event is one line");
-        self.line("data", line);
+    fn events(&mut self, events: Vec<Event>) {
+        events.iter().for_each(|event| self.event(event));
+    }
+
+    fn event(&mut self, event: &Event) {
+        let data = &event.data;
+        debug_assert!(!data.contains(['\n', '\r']), "data is one line");
+        if let Some(name) = event.name {
+            self.line("event", name);
+        }
+        self.line("data", data);
         self.0.push('\n');
     }
 
     /// What is no event, and is read over.
-    pub fn comment(&mut self, text: &str) {
+    fn comment(&mut self, text: &str) {
         self.line("", text);
         self.0.push('\n');
     }
@@ -251,7 +279,7 @@ mod tests {
             let json: Vec<String> =
                 texts.iter().map(|text| serde_json::to_string(text).unwrap()).collect();
             let mut frames = Frames::default();
-            json.iter().for_each(|json| frames.data(json));
+            frames.events(json.iter().map(Event::unnamed).collect());
 
             let read = decoded(frames.0.as_bytes());
 

@@ -13,10 +13,10 @@ use super::choices::Choices;
 use super::error::ApiError;
 use super::exchange::{Delivery, Exchange};
 use super::listener::{Owed, Receipt};
-use super::render::Render;
 use super::reply;
 use super::sse::{self, Opening};
 use crate::conversation::{Plan, Turn};
+use crate::openai::render::Render;
 use crate::run::live::Runner;
 use crate::run::{self, Place, RunEvent};
 
@@ -93,7 +93,7 @@ impl Waiting {
             Ok(answers) => {
                 let place = choices.place();
                 self.delivery.succeeded(place.decision);
-                let mut response = render.body(&place, &answers);
+                let mut response = reply::json(render.body(&answers));
                 reply::tell_place(response.headers_mut(), &place);
                 self.owed(response, choices)
             }
@@ -116,11 +116,7 @@ impl Waiting {
         }
         let place = choices.place();
         self.exchange.note.turn(&choices);
-        let opening = Opening {
-            place: place.clone(),
-            choices,
-            first,
-        };
+        let opening = Opening { choices, first };
         let mut response = sse::respond(opening, render, self.delivery, self.exchange);
         reply::tell_place(response.headers_mut(), &place);
         response

@@ -100,6 +100,7 @@ pub fn capabilities(policy: &Policy) -> impl Serialize {
 
 const ENDPOINTS: &[&str] = &[
     "POST /v1/chat/completions",
+    "POST /v1/completions",
     "GET /v1/models",
     "GET /v1/models/{model}",
     "GET /v1/capabilities",
