@@ -2,6 +2,7 @@
 
 pub mod canonical;
 pub mod fingerprint;
+pub mod follow;
 pub mod queue;
 pub mod resolve;
 pub mod salt;
