@@ -1,5 +1,6 @@
 //! Which thread does this turn continue?
 
+pub mod blocks;
 pub mod canonical;
 pub mod fingerprint;
 pub mod follow;

@@ -10,7 +10,7 @@ use super::responses::Follows;
 use crate::conversation::follow::Followed;
 use crate::conversation::resolve::{Hashes, Resolved, Unresolved};
 use crate::conversation::transcript::bounded;
-use crate::conversation::{Base, Decision, Turn};
+use crate::conversation::{Base, Decision, Message, Role, Turn, blocks};
 use crate::ids::Handle;
 use crate::store::{Branch, Slot};
 
@@ -142,9 +142,10 @@ impl Carry {
         let thread = slot.and_then(|slot| slot.look(|branch| branch.thread.clone()));
         let thread = thread.ok_or_else(unknown)?;
         let told = self.messages_of_thread(&thread, &follows.point.seen).await;
-        let Some(mut messages) = told? else {
+        let Some(told) = told? else {
             return Err(Error::OutOfSight(follows.id.to_string()));
         };
+        let mut messages = unwrapped(told);
         messages.extend(self.turn.history.iter().cloned());
         Ok(bounded(&messages, self.shared.transcript))
     }
@@ -155,6 +156,9 @@ impl Carry {
             return Err(self.lost());
         }
         let mut messages = self.messages_of_branch(branch).await?;
+        if matches!(self.turn.base, Base::Response(_)) {
+            messages = unwrapped(messages);
+        }
         messages.extend(self.turn.history.iter().cloned());
         Ok(bounded(&messages, self.shared.transcript))
     }
@@ -176,4 +180,13 @@ impl Carry {
             self.shared.put_back(&self.turn, items);
         }
     }
+}
+
+/// The messages that posts of ours stand for, without what no longer applies.
+fn unwrapped(messages: Vec<Message>) -> Vec<Message> {
+    let unwrap = |message: Message| match message.role {
+        Role::User => blocks::messages(&message.text),
+        Role::Assistant | Role::Tool => vec![message],
+    };
+    messages.into_iter().flat_map(unwrap).collect()
 }

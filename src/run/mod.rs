@@ -11,6 +11,7 @@ pub mod carry;
 pub mod clip;
 pub mod ending;
 pub mod growth;
+pub mod items;
 pub mod ledger;
 pub mod listing;
 pub mod live;

@@ -124,7 +124,8 @@ impl Carry {
     }
 }
 
-fn quoted(line: &Line) -> Message {
+/// A line of a thread as a message.
+pub fn quoted(line: &Line) -> Message {
     let message = &line.message;
     Message {
         role: match message.role {
