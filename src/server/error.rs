@@ -194,6 +194,7 @@ fn of_run(error: &run::Error, owner: KeyOwner) -> Verdict {
     let (status, kind, code, retry) = match error {
         E::NoConversation(_) => (404, REQUEST, "conversation_not_found", Retry::Unsaid),
         E::NoResponse(_) => (404, REQUEST, "response_not_found", Retry::Unsaid),
+        E::NotFollowable(..) | E::OutOfSight(_) => (400, REQUEST, "invalid_value", Retry::Unsaid),
         E::KeyReused => (422, REQUEST, "idempotency_key_reused", Retry::Unsaid),
         E::TooManyWaiting => {
             let wait = Retry::After(Duration::from_secs(5));
