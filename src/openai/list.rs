@@ -88,3 +88,31 @@ struct Page {
     last_id: String,
     has_more: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(name: &str, value: &str) -> Option<String> {
+        let query = [(name.to_owned(), value.to_owned())];
+        let read = Paging::read(&query);
+        let page = read.and_then(|paging| paging.page(Vec::new()).map(drop));
+        page.err().and_then(|error| error.param)
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_had_is_refused_by_its_parameter() {
+        for (name, value) in [
+            ("limit", "0"),
+            ("limit", "101"),
+            ("limit", "ten"),
+            ("order", "up"),
+            ("after", "msg_5"),
+        ] {
+            assert_eq!(refused(name, value).as_deref(), Some(name), "{value}");
+        }
+        for (name, value) in [("limit", "100"), ("order", "desc"), ("include[]", "x")] {
+            assert_eq!(refused(name, value), None);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Legacy completions as clients read them.
+
+use std::sync::Arc;
+
+use async_openai::types::completions::CreateCompletionResponse;
+use chaturdata_proxy::openai::completions::{Chunks, completion};
+use chaturdata_proxy::run::Finish;
+
+use super::{answer, head, told};
+
+#[test]
+fn answers_stand_behind_their_prompts_in_one_body() {
+    let answers = [
+        Arc::new(answer(Finish::Stop)),
+        Arc::new(answer(Finish::Length)),
+    ];
+    let echoes = ["A? ".to_owned(), "B? ".to_owned()];
+    let head = head("cmpl-1");
+
+    let body = completion(&head, &answers, &echoes, 8);
+
+    let body = told::<CreateCompletionResponse>("CreateCompletionResponse", body);
+    insta::assert_snapshot!(format!("{body:#}"), @"");
+}
+
+#[test]
+fn a_stream_says_what_each_choice_says_then_why_it_ends() {
+    let answers = [
+        Arc::new(answer(Finish::Stop)),
+        Arc::new(answer(Finish::Length)),
+    ];
+    let chunks = Chunks::new(head("cmpl-1"), true, vec!["A? ".to_owned()], 8);
+
+    let mut lines = chunks.begin();
+    lines.push(chunks.keep_alive());
+    lines.push(chunks.text(1, "North\n"));
+    lines.push(chunks.end(1, &answers[1]));
+    lines.push(chunks.end(0, &answers[0]));
+    lines.extend(chunks.close(&answers));
+
+    for line in &lines {
+        let read: CreateCompletionResponse = serde_json::from_str(line).unwrap();
+        assert_eq!(read.object, "text_completion");
+    }
+    insta::assert_snapshot!(lines.join("\n"), @"");
+}
+
+#[test]
+fn usage_is_told_at_the_end_of_streams_that_ask_for_it() {
+    let chunks = Chunks::new(head("cmpl-1"), false, Vec::new(), 8);
+
+    assert_eq!(chunks.close(&[]), None);
+    assert!(chunks.begin().is_empty());
+    assert!(!chunks.text(0, "a").contains("usage"));
+}
