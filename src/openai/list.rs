@@ -68,18 +68,14 @@ impl Paging {
         }
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
-        // Strict clients want a string, of an empty page too.
-        let id = |item: Option<&Item>| item.map(Item::id).unwrap_or_default().to_owned();
-        Ok(Page {
-            object: "list",
-            first_id: id(items.first()),
-            last_id: id(items.last()),
-            has_more,
-            data: items,
-        })
+        Ok(Page::of(items, has_more))
     }
 }
 
+/// Items that are told at once, such as those that were added just now.
+pub fn list(items: Vec<Item>) -> impl Serialize {
+    Page::of(items, false)
+}
 #[derive(Serialize)]
 struct Page {
     object: &'static str,
@@ -87,6 +83,20 @@ struct Page {
     first_id: String,
     last_id: String,
     has_more: bool,
+}
+
+impl Page {
+    fn of(items: Vec<Item>, has_more: bool) -> Self {
+        // Strict clients want a string, of an empty page too.
+        let id = |item: Option<&Item>| item.map(Item::id).unwrap_or_default().to_owned();
+        Self {
+            object: "list",
+            first_id: id(items.first()),
+            last_id: id(items.last()),
+            has_more,
+            data: items,
+        }
+    }
 }
 
 #[cfg(test)]

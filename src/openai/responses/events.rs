@@ -75,6 +75,7 @@ impl Events {
         } else {
             self.calls(answer, &mut told);
         }
+        self.last();
         let state = State::Ended(answer);
         let name = match state.word() {
             "incomplete" => "response.incomplete",
@@ -87,6 +88,7 @@ impl Events {
     /// The response failed, and stays so.
     pub fn failed(&mut self, failure: &Failure) -> Vec<Event> {
         let mut told = Told::default();
+        self.last();
         self.whole("response.failed", State::Failed(failure), &mut told);
         told.0
     }
@@ -94,6 +96,7 @@ impl Events {
     /// The stream ends, while the response may go on.
     pub fn error(&mut self, code: &str, message: &str, param: Option<&str>) -> Vec<Event> {
         let mut told = Told::default();
+        self.last();
         let error = Broken {
             code,
             message,
@@ -185,11 +188,16 @@ impl Events {
     }
 
     fn whole(&mut self, name: &'static str, state: State<'_>, told: &mut Told) {
-        let number = self.number();
-        if let Some(sequence_number) = number {
+        if let Some(sequence_number) = self.number() {
             let response = self.response.body(state);
             told.push(name, sequence_number, &ResponseEvent { response });
         }
+    }
+
+    /// The event that ends a stream is always told: after a restart the answer may come in fewer
+    /// pieces, and the stream be shorter than what its caller has of it.
+    fn last(&mut self) {
+        self.next = self.next.max(self.from);
     }
 
     fn tell(&mut self, name: &'static str, says: &impl Serialize, told: &mut Told) {

@@ -25,5 +25,41 @@ fn line(golden: &Golden) -> String {
 
 #[test]
 fn requests_for_completions_become_the_turns_they_mean() {
-    insta::assert_snapshot!(told("completions", line), @"");
+    insta::assert_snapshot!(told("completions", line), @r#"
+    langchain-js invoke
+      prompt User "Orders?"
+    langchain-python invoke
+      prompt User "Orders?"
+      stop [], at most Some(256)
+      ignored temperature
+    litellm text
+      prompt User "Orders?"
+    llama-index chat
+      prompt User "system: Be brief.\nuser: Orders?\nassistant: "
+      ignored temperature
+    llama-index complete
+      prompt User "Orders by region?"
+      ignored temperature
+    llama-index stream
+      stream, usage false
+      prompt User "Orders?"
+      ignored temperature
+    llm prompt
+      stream, usage true
+      prompt User "Orders?"
+    openai-node create
+      prompt User "Orders?"
+      stop [], at most Some(50)
+    openai-node stream
+      stream, usage false
+      prompt User "Orders?"
+    openai-python create
+      prompt User "Orders by region?"
+      stop [], at most Some(50)
+      ignored temperature
+    openai-python stream
+      stream, usage true
+      prompt User "Orders by region?"
+      stop ["\n"], at most None
+    "#);
 }

@@ -25,5 +25,32 @@ fn line(golden: &Golden) -> String {
 
 #[test]
 fn requests_about_conversations_say_what_they_mean() {
-    insta::assert_snapshot!(told("conversations", line), @"");
+    insta::assert_snapshot!(told("conversations", line), @r#"
+    openai-node create
+      ({"team": "sales"}, [Said(Message { role: User, text: "Orders?", calls: [], answers: None, parts: [] })])
+    openai-node delete
+      DELETE /v1/conversations/conv_1
+    openai-node items-create
+      [Said(Message { role: User, text: "Hi", calls: [], answers: None, parts: [] })]
+    openai-node items-list
+      Paging { limit: 10, order: Descending, after: None }
+    openai-node update
+      {"team": "ops"}
+    openai-python create
+      ({"team": "sales"}, [Said(Message { role: User, text: "Orders?", calls: [], answers: None, parts: [] }), Said(Message { role: Assistant, text: "Three.", calls: [], answers: None, parts: [] })])
+    openai-python delete
+      DELETE /v1/conversations/conv_1
+    openai-python items-create
+      [Said(Message { role: User, text: "Hi", calls: [], answers: None, parts: [] })]
+    openai-python items-delete
+      DELETE /v1/conversations/conv_1/items/msg_1
+    openai-python items-list
+      Paging { limit: 10, order: Ascending, after: Some("msg_0") }
+    openai-python items-retrieve
+      GET /v1/conversations/conv_1/items/msg_1
+    openai-python retrieve
+      GET /v1/conversations/conv_1
+    openai-python update
+      {"team": "ops"}
+    "#);
 }

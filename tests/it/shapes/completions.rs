@@ -20,7 +20,33 @@ fn answers_stand_behind_their_prompts_in_one_body() {
     let body = completion(&head, &answers, &echoes, 8);
 
     let body = told::<CreateCompletionResponse>("CreateCompletionResponse", body);
-    insta::assert_snapshot!(format!("{body:#}"), @"");
+    insta::assert_snapshot!(format!("{body:#}"), @r#"
+    {
+      "id": "cmpl-1",
+      "object": "text_completion",
+      "created": 1764000000,
+      "model": "chaturdata",
+      "choices": [
+        {
+          "text": "A? North\nleads — by \"far\".",
+          "index": 0,
+          "logprobs": null,
+          "finish_reason": "stop"
+        },
+        {
+          "text": "B? North\nleads — by \"far\".",
+          "index": 1,
+          "logprobs": null,
+          "finish_reason": "length"
+        }
+      ],
+      "usage": {
+        "prompt_tokens": 8,
+        "completion_tokens": 16,
+        "total_tokens": 24
+      }
+    }
+    "#);
 }
 
 #[test]
@@ -42,7 +68,14 @@ fn a_stream_says_what_each_choice_says_then_why_it_ends() {
         let read: CreateCompletionResponse = serde_json::from_str(line).unwrap();
         assert_eq!(read.object, "text_completion");
     }
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"A? ","index":0,"logprobs":null,"finish_reason":null}],"usage":null}
+    {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],"usage":null}
+    {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"North\n","index":1,"logprobs":null,"finish_reason":null}],"usage":null}
+    {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"","index":1,"logprobs":null,"finish_reason":"length"}],"usage":null}
+    {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"","index":0,"logprobs":null,"finish_reason":"stop"}],"usage":null}
+    {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[],"usage":{"prompt_tokens":8,"completion_tokens":16,"total_tokens":24}}
+    "#);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use async_openai::types::responses::{
 };
 use chaturdata_proxy::openai::conversations::{ConversationRequest, conversation, deleted};
 use chaturdata_proxy::openai::items::{Ids, Item, Side};
-use chaturdata_proxy::openai::list::Paging;
+use chaturdata_proxy::openai::list::{Paging, list};
 use serde_json::json;
 
 use super::told;
@@ -53,6 +53,8 @@ fn items_are_told_page_by_page_as_they_came() {
         told::<ConversationItemList>("ConversationItemList", page)
     };
 
+    let all = told::<ConversationItemList>("ConversationItemList", list(items.clone()));
+    assert_eq!(all, query(&[("order", "asc")]));
     let newest = query(&[("limit", "2"), ("include[]", "x")]);
     let after = newest["last_id"].as_str().unwrap();
     let rest = query(&[("after", after)]);
@@ -63,7 +65,69 @@ fn items_are_told_page_by_page_as_they_came() {
         (&json!(true), &json!(false))
     );
     assert_eq!(none["data"], json!([]));
-    insta::assert_snapshot!(format!("{:#}", query(&[("order", "asc")])), @"");
+    insta::assert_snapshot!(format!("{:#}", query(&[("order", "asc")])), @r#"
+    {
+      "object": "list",
+      "data": [
+        {
+          "type": "message",
+          "id": "msg_0101010101010101010101010101010100000000",
+          "status": "completed",
+          "role": "developer",
+          "content": [
+            {
+              "type": "input_text",
+              "text": "d"
+            }
+          ]
+        },
+        {
+          "type": "message",
+          "id": "msg_0101010101010101010101010101010100000001",
+          "status": "completed",
+          "role": "user",
+          "content": [
+            {
+              "type": "input_text",
+              "text": "a"
+            }
+          ]
+        },
+        {
+          "type": "function_call",
+          "id": "fc_0101010101010101010101010101010100000002",
+          "call_id": "c",
+          "name": "f",
+          "arguments": "{}",
+          "status": "completed"
+        },
+        {
+          "type": "function_call_output",
+          "id": "fco_0101010101010101010101010101010100000003",
+          "call_id": "c",
+          "output": "3",
+          "status": "completed"
+        },
+        {
+          "type": "message",
+          "id": "msg_0101010101010101010101010101010100000004",
+          "status": "completed",
+          "role": "assistant",
+          "content": [
+            {
+              "type": "output_text",
+              "text": "b",
+              "annotations": [],
+              "logprobs": []
+            }
+          ]
+        }
+      ],
+      "first_id": "msg_0101010101010101010101010101010100000000",
+      "last_id": "msg_0101010101010101010101010101010100000004",
+      "has_more": false
+    }
+    "#);
 }
 
 #[test]

@@ -62,7 +62,62 @@ fn asked(body: &Value) -> Asked {
 fn a_response_has_every_key_that_clients_look_for() {
     let body = body(State::Ended(&answer(Finish::Stop)));
 
-    insta::assert_snapshot!(format!("{body:#}"), @"");
+    insta::assert_snapshot!(format!("{body:#}"), @r#"
+    {
+      "id": "resp_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7",
+      "object": "response",
+      "created_at": 1764000000,
+      "status": "completed",
+      "background": false,
+      "error": null,
+      "incomplete_details": null,
+      "model": "chaturdata",
+      "output": [
+        {
+          "type": "message",
+          "id": "msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000",
+          "status": "completed",
+          "role": "assistant",
+          "content": [
+            {
+              "type": "output_text",
+              "text": "North\nleads — by \"far\".",
+              "annotations": [],
+              "logprobs": []
+            }
+          ]
+        }
+      ],
+      "previous_response_id": null,
+      "conversation": null,
+      "instructions": null,
+      "metadata": {},
+      "temperature": null,
+      "top_p": null,
+      "max_output_tokens": null,
+      "max_tool_calls": null,
+      "parallel_tool_calls": true,
+      "truncation": "disabled",
+      "tool_choice": "auto",
+      "tools": [],
+      "text": {
+        "format": {
+          "type": "text"
+        }
+      },
+      "usage": {
+        "input_tokens": 8,
+        "input_tokens_details": {
+          "cached_tokens": 0
+        },
+        "output_tokens": 8,
+        "output_tokens_details": {
+          "reasoning_tokens": 0
+        },
+        "total_tokens": 16
+      }
+    }
+    "#);
 }
 
 #[test]
@@ -114,7 +169,26 @@ fn a_failure_has_a_code_of_the_closed_list() {
 fn calls_are_items_of_their_own() {
     let body = body(State::Ended(&with_calls()));
 
-    insta::assert_snapshot!(format!("{:#}", body["output"]), @"");
+    insta::assert_snapshot!(format!("{:#}", body["output"]), @r#"
+    [
+      {
+        "type": "function_call",
+        "id": "fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000",
+        "call_id": "call_1",
+        "name": "orders",
+        "arguments": "{\"region\":\"North\"}",
+        "status": "completed"
+      },
+      {
+        "type": "function_call",
+        "id": "fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000001",
+        "call_id": "call_2",
+        "name": "orders",
+        "arguments": "{\"region\":\"South\"}",
+        "status": "completed"
+      }
+    ]
+    "#);
 }
 
 #[test]
@@ -221,7 +295,7 @@ fn the_input_is_told_as_items() {
     let kinds: Vec<_> = kinds
         .map(|item| [&item["type"], &item["role"], &item["id"]])
         .collect();
-    insta::assert_snapshot!(json!(kinds).to_string(), @"");
+    insta::assert_snapshot!(json!(kinds).to_string(), @r#"[["message","system","msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a700000000"],["message","user","msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a700000001"],["message","assistant","msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a700000002"],["function_call",null,"fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a700000003"],["function_call_output",null,"fco_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a700000004"]]"#);
 }
 
 #[test]
@@ -298,7 +372,18 @@ fn lines(events: &[Event]) -> String {
 fn a_stream_tells_the_message_from_its_beginning_to_its_end() {
     let events = stream(response(), None, &answer(Finish::Stop));
 
-    insta::assert_snapshot!(lines(&events), @"");
+    insta::assert_snapshot!(lines(&events), @r#"
+    {"type":"response.created","sequence_number":0,"status":"in_progress"}
+    {"type":"response.in_progress","sequence_number":1,"status":"in_progress"}
+    {"type":"response.output_item.added","sequence_number":2,"output_index":0,"item":{"type":"message","id":"msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","status":"in_progress","role":"assistant","content":[]}}
+    {"type":"response.content_part.added","sequence_number":3,"item_id":"msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","output_index":0,"content_index":0,"part":{"type":"output_text","text":"","annotations":[],"logprobs":[]}}
+    {"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","output_index":0,"content_index":0,"delta":"North","logprobs":[]}
+    {"type":"response.output_text.delta","sequence_number":5,"item_id":"msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","output_index":0,"content_index":0,"delta":"\nleads — by \"far\".","logprobs":[]}
+    {"type":"response.output_text.done","sequence_number":6,"item_id":"msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","output_index":0,"content_index":0,"text":"North\nleads — by \"far\".","logprobs":[]}
+    {"type":"response.content_part.done","sequence_number":7,"item_id":"msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","output_index":0,"content_index":0,"part":{"type":"output_text","text":"North\nleads — by \"far\".","annotations":[],"logprobs":[]}}
+    {"type":"response.output_item.done","sequence_number":8,"output_index":0,"item":{"type":"message","id":"msg_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","status":"completed","role":"assistant","content":[{"type":"output_text","text":"North\nleads — by \"far\".","annotations":[],"logprobs":[]}]}}
+    {"type":"response.completed","sequence_number":9,"status":"completed"}
+    "#);
     let last: Value = serde_json::from_str(&events.last().unwrap().data).unwrap();
     assert_eq!(last["response"], body(State::Ended(&answer(Finish::Stop))));
 }
@@ -307,7 +392,19 @@ fn a_stream_tells_the_message_from_its_beginning_to_its_end() {
 fn a_stream_tells_each_call() {
     let events = stream(response(), None, &with_calls());
 
-    insta::assert_snapshot!(lines(&events), @"");
+    insta::assert_snapshot!(lines(&events), @r#"
+    {"type":"response.created","sequence_number":0,"status":"in_progress"}
+    {"type":"response.in_progress","sequence_number":1,"status":"in_progress"}
+    {"type":"response.output_item.added","sequence_number":2,"output_index":0,"item":{"type":"function_call","id":"fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","call_id":"call_1","name":"orders","arguments":"","status":"in_progress"}}
+    {"type":"response.function_call_arguments.delta","sequence_number":3,"item_id":"fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","output_index":0,"delta":"{\"region\":\"North\"}"}
+    {"type":"response.function_call_arguments.done","sequence_number":4,"item_id":"fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","output_index":0,"name":"orders","arguments":"{\"region\":\"North\"}"}
+    {"type":"response.output_item.done","sequence_number":5,"output_index":0,"item":{"type":"function_call","id":"fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000000","call_id":"call_1","name":"orders","arguments":"{\"region\":\"North\"}","status":"completed"}}
+    {"type":"response.output_item.added","sequence_number":6,"output_index":1,"item":{"type":"function_call","id":"fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000001","call_id":"call_2","name":"orders","arguments":"","status":"in_progress"}}
+    {"type":"response.function_call_arguments.delta","sequence_number":7,"item_id":"fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000001","output_index":1,"delta":"{\"region\":\"South\"}"}
+    {"type":"response.function_call_arguments.done","sequence_number":8,"item_id":"fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000001","output_index":1,"name":"orders","arguments":"{\"region\":\"South\"}"}
+    {"type":"response.output_item.done","sequence_number":9,"output_index":1,"item":{"type":"function_call","id":"fc_a7a7a7a7a7a7a7a7a7a7a7a7a7a7a7a780000001","call_id":"call_2","name":"orders","arguments":"{\"region\":\"South\"}","status":"completed"}}
+    {"type":"response.completed","sequence_number":10,"status":"completed"}
+    "#);
 }
 
 #[test]
@@ -383,10 +480,30 @@ fn a_stream_may_end_in_more_than_one_way() {
 fn a_stream_taken_up_again_has_the_same_events_from_there() {
     for answer in [answer(Finish::Stop), with_calls(), with_sources()] {
         let all = stream(response(), None, &answer);
-        for after in 0..all.len() {
+        for after in 0..all.len() - 1 {
             let rest = stream(response(), u64::try_from(after).ok(), &answer);
 
             assert_eq!(rest, all[after + 1..], "after {after}");
         }
+    }
+}
+
+#[test]
+fn the_end_is_told_to_a_caller_that_has_more_events_than_there_are() {
+    let failure = failure();
+    let of = |end: fn(&mut Events, &Failure) -> Vec<Event>| {
+        let mut events = Events::new(response(), Some(40));
+        assert!(events.begin().is_empty());
+        assert!(events.text("North").is_empty());
+        read(&end(&mut events, &failure))
+    };
+    for told in [
+        of(|events, _| events.end(&answer(Finish::Stop))),
+        of(|events, _| events.end(&with_calls())),
+        of(|events, failure| events.failed(failure)),
+        of(|events, _| events.error("run_timeout", "not yet", None)),
+    ] {
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["sequence_number"], 41);
     }
 }
