@@ -15,7 +15,9 @@ use crate::openai::chat::{ChatRequest, Chunks};
 pub async fn create(
     State(policy): State<Arc<Policy>>,
     caller: Waiting,
-    WireJson { envelope, request }: WireJson<ChatRequest>,
+    WireJson {
+        envelope, request, ..
+    }: WireJson<ChatRequest>,
 ) -> Result<Response, ApiError> {
     let asked = request.into_turn(envelope, &policy)?;
     let head = minted("chatcmpl-", asked.model);
@@ -25,5 +27,5 @@ pub async fn create(
         stream: asked.stream,
         ignored: asked.ignored,
     };
-    caller.serve(order, chunks).await
+    caller.serve(order, |_| chunks).await
 }

@@ -15,7 +15,9 @@ use crate::openai::completions::{Chunks, CompletionRequest};
 pub async fn create(
     State(policy): State<Arc<Policy>>,
     caller: Waiting,
-    WireJson { envelope, request }: WireJson<CompletionRequest>,
+    WireJson {
+        envelope, request, ..
+    }: WireJson<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let asked = request.into_turns(envelope, &policy)?;
     let head = minted("cmpl-", asked.model);
@@ -25,5 +27,5 @@ pub async fn create(
         stream: asked.stream,
         ignored: asked.ignored,
     };
-    caller.serve(order, chunks).await
+    caller.serve(order, |_| chunks).await
 }
