@@ -42,7 +42,7 @@ const IMPORTS: [(&str, &[&str]); 13] = [
         "store",
         &["upstream", "config", "clock", "planted", "ids", "secret"],
     ),
-    ("upstream", &["config", "secret"]),
+    ("upstream", &["config", "clock", "secret"]),
     ("metrics", &["conversation"]),
     ("cli", &["config"]),
     ("config", &["secret"]),
