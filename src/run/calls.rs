@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::apart::listing;
 use super::breaker::{Breaker, Failure, Pass};
 use super::budget::Budget;
 use super::listing::Listing;
@@ -224,7 +225,7 @@ impl Calls {
             _ => self.breaker.succeeded(key),
         }
         self.metrics.upstream_call(Call::Read, result);
-        answer.map(|thread| Listing::of(&self.salt, thread))
+        Ok(listing(&self.salt, answer?).await)
     }
 
     /// Whether something new may be posted; else, after how long to ask again. A try that is due

@@ -1,6 +1,7 @@
 //! One turn carried out on one thread: post the message, poll, report what happens.
 
 pub mod answer;
+pub mod apart;
 pub mod audience;
 pub mod baseline;
 pub mod breaker;

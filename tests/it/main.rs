@@ -25,6 +25,7 @@ mod goldens;
 mod interleavings;
 mod keys;
 mod leaks;
+mod long_histories;
 mod mishaps;
 mod model;
 mod oddities;
