@@ -292,8 +292,10 @@ impl Shared {
             self.flushed().await;
             return Ok(());
         }
-        let written = self.store.flushed().await;
-        written.map_err(|_| Error::StateUnwritable)
+        match self.store.flushed().await {
+            Ok(()) if !self.store.is_degraded() => Ok(()),
+            _ => Err(Error::StateUnwritable),
+        }
     }
 
     /// Makes sure that a branch's thread is never posted to again.
