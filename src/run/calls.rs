@@ -193,6 +193,25 @@ impl Calls {
         self.read_as(&key, caller, thread).await
     }
 
+    /// As above, where reads are counted: one that found no place here was none, and is made again
+    /// until `limit`.
+    pub async fn read_at_last(
+        &self,
+        caller: &Caller,
+        thread: &ThreadId,
+        limit: Instant,
+    ) -> Result<Listing, ReadError> {
+        loop {
+            let answer = self.read(caller, thread).await;
+            let is_crowded = matches!(&answer, Err(ReadError::Busy(busy)) if *busy == Busy::HERE);
+            let again = Instant::now() + self.pause;
+            if !is_crowded || again > limit {
+                return answer;
+            }
+            sleep_until(again).await;
+        }
+    }
+
     async fn read_as(
         &self,
         key: &Tenant,
