@@ -30,6 +30,7 @@ mod mishaps;
 mod model;
 mod oddities;
 mod overload;
+mod panics;
 mod parameters;
 mod polling;
 mod posting;
