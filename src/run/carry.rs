@@ -7,7 +7,6 @@ use tokio::time::{Instant, timeout_at};
 use super::audience::Run;
 use super::ending::{Ending, advance, ending};
 use super::growth::Shown;
-use super::listing::mark;
 use super::live::{Shared, outcome};
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
@@ -193,7 +192,7 @@ impl Carry {
             .shared
             .lead_of_append(&self.turn, &self.hashes, &branch.instructions);
         let text = transcript::posted(&lead, &self.prompt());
-        let mark = mark(&self.shared.salt, &text);
+        let mark = self.shared.mark(&text).await;
         let posted = async {
             let seen = branch.seen.clone();
             let seen = self.post().baseline(&thread, seen, branch.doubted).await?;
@@ -228,7 +227,7 @@ impl Carry {
             transcript: beginning.transcript,
         };
         let text = transcript::posted(&lead, &self.prompt());
-        let mark = mark(&self.shared.salt, &text);
+        let mark = self.shared.mark(&text).await;
         let posted = async {
             self.intend(&held, None, Seen::default(), mark)
                 .await

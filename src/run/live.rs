@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::apart::Hashed;
 use super::audience::{Ask, RequestKey, Run};
 use super::calls::Calls;
 use super::carry::Carry;
@@ -131,14 +132,15 @@ impl Runner {
     }
 
     /// Finds the thread that the turn belongs to, and starts its run or attaches to one.
-    pub fn start(&self, turn: Turn) -> Result<Subscription, NotStarted> {
+    pub fn start(&self, turn: impl Into<Hashed>) -> Result<Subscription, NotStarted> {
+        let Hashed { turn, hashes } = turn.into();
         let shared = &self.0;
         let unresolved = |error| NotStarted { error, place: None };
         self.resume(&turn.caller);
         let ask = shared.ask(&turn);
         let keyed = ask.keyed.as_ref();
         // Before the turnstile, at which others wait.
-        let hashes = Hashes::of(&shared.salt, &turn);
+        let hashes = hashes.unwrap_or_else(|| Hashes::of(&shared.salt, &turn));
         let turnstile = shared.ledger.turnstile(keyed);
         let attached = shared
             .ledger
@@ -213,9 +215,10 @@ impl Runner {
     }
 
     /// What [`Runner::start`] would do; nothing is posted, claimed or remembered.
-    pub fn plan(&self, turn: &Turn) -> Result<Plan, NotStarted> {
+    pub fn plan(&self, turn: impl Into<Hashed>) -> Result<Plan, NotStarted> {
+        let Hashed { turn, hashes } = turn.into();
         let shared = &self.0;
-        let ask = shared.ask(turn);
+        let ask = shared.ask(&turn);
         let attached = shared
             .ledger
             .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
@@ -230,14 +233,14 @@ impl Runner {
                 posts: None,
             });
         }
-        let hashes = Hashes::of(&shared.salt, turn);
+        let hashes = hashes.unwrap_or_else(|| Hashes::of(&shared.salt, &turn));
         let (decision, conversation, branch) = shared
             .resolver
-            .preview(turn, &hashes)
+            .preview(&turn, &hashes)
             .map_err(not_resolved)?;
         let held = branch.map(|slot| slot.look(|branch| branch.instructions));
         let lead = match held {
-            Some(held) => shared.lead_of_append(turn, &hashes, &held),
+            Some(held) => shared.lead_of_append(&turn, &hashes, &held),
             None => Lead {
                 instructions: turn.instructions.as_deref(),
                 updated: false,
@@ -289,8 +292,10 @@ impl Shared {
             self.flushed().await;
             return Ok(());
         }
-        let written = self.store.flushed().await;
-        written.map_err(|_| Error::StateUnwritable)
+        match self.store.flushed().await {
+            Ok(()) if !self.store.is_degraded() => Ok(()),
+            _ => Err(Error::StateUnwritable),
+        }
     }
 
     /// Makes sure that a branch's thread is never posted to again.

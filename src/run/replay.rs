@@ -97,7 +97,9 @@ impl Carry {
     ) -> Result<Option<String>, Error> {
         let mut lost = false;
         for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller, thread).await {
+            let calls = &self.shared.calls;
+            let read = calls.read_at_last(&self.turn.caller, thread, self.limit);
+            match read.await {
                 Ok(shown) => {
                     if let Some(lines) = in_order(seen, &shown) {
                         let messages: Vec<Message> = lines.into_iter().map(quoted).collect();

@@ -11,7 +11,7 @@ use super::ending::{Ending, advance, ending, said};
 use super::listing::Listing;
 use super::live::Shared;
 use super::poll::{Ended, Poll};
-use super::post::{Accepted, Post, Unposted};
+use super::post::{Accepted, Post};
 use super::replay::TRANSCRIPT_READS;
 use super::{Error, Finish};
 use crate::config::OnUnknown;
@@ -100,7 +100,7 @@ impl Resume {
             let seen = self.turn.seen.clone();
             accepted = match post.reconcile(thread, seen, self.turn.posted).await {
                 Ok(accepted) => accepted,
-                Err(unposted) => return self.unposted(unposted),
+                Err(_) => return self.unposted(),
             };
             self.run.note(|turn| turn.phase = Phase::Accepted);
         }
@@ -131,10 +131,7 @@ impl Resume {
     }
 
     /// The message did not come to its thread, as far as can be told: it may come yet.
-    fn unposted(&self, unposted: Unposted) -> Stand {
-        if let Unposted::Refused(error @ Error::KeyRefused(_)) = unposted {
-            return Stand::Left(error);
-        }
+    fn unposted(&self) -> Stand {
         self.close();
         match self.shared.settings.on_unknown {
             OnUnknown::Replay => Stand::Rests(Phase::Unknown, interrupted()),
@@ -205,7 +202,9 @@ impl Carry {
         let mut fault = Error::Unreachable;
         let mut lost = false;
         for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller, &thread).await {
+            let calls = &self.shared.calls;
+            let read = calls.read_at_last(&self.turn.caller, &thread, self.limit);
+            match read.await {
                 Ok(listing) => match self.recognise(left, &listing) {
                     Some(ending) => return Ok(Some(ending)),
                     None => {

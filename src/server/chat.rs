@@ -22,9 +22,10 @@ use super::refusal::Refusal;
 use super::sse::{self, Opening};
 use super::{random_hex, reply};
 use crate::config;
-use crate::conversation::{Decision, Plan, Turn};
+use crate::conversation::{Decision, Plan};
 use crate::openai::chat::{self, Asked, ChatRequest, Chunks};
 use crate::openai::{Head, Policy};
+use crate::run::apart::Hashed;
 use crate::run::live::{NotStarted, Runner};
 use crate::run::subscription::Subscription;
 use crate::run::{self, Place, RunEvent};
@@ -37,11 +38,13 @@ pub async fn create(
     State(policy): State<Arc<Policy>>,
     State(delivery): State<Delivery>,
     exchange: Exchange,
-    WireJson { envelope, request }: WireJson<ChatRequest>,
+    wire: WireJson<ChatRequest>,
 ) -> Result<Response, ApiError> {
-    let asked = request.into_turn(envelope, &policy)?;
+    let asked = wire
+        .read(move |request, envelope| request.into_turn(envelope, &policy))
+        .await??;
     if exchange.is_dry_run {
-        return planned(&runner, &asked.turn, &delivery);
+        return planned(&runner, runner.hashed(asked.turn).await, &delivery);
     }
     if asked.stream {
         exchange.check_streams()?;
@@ -143,7 +146,7 @@ struct Waiting {
 
 impl Waiting {
     async fn answer(self, runner: &Runner, asked: Asked, head: Head) -> Result<Response, ApiError> {
-        let started = runner.start(asked.turn);
+        let started = runner.start(runner.hashed(asked.turn).await);
         let mut subscription = started.map_err(|refused| self.delivery.refused(refused))?;
         self.exchange.note.turn(&subscription);
         let answered = tokio::select! {
@@ -164,7 +167,7 @@ impl Waiting {
     }
 
     async fn stream(self, runner: &Runner, asked: Asked, head: Head) -> Result<Response, ApiError> {
-        let started = runner.start(asked.turn);
+        let started = runner.start(runner.hashed(asked.turn).await);
         let mut subscription = started.map_err(|refused| self.delivery.refused(refused))?;
         self.exchange.note.turn(&subscription);
         let begin_by = self.exchange.note.arrived + self.delivery.stream.begin_within;
@@ -220,7 +223,7 @@ struct Planned {
     posts: Option<String>,
 }
 
-fn planned(runner: &Runner, turn: &Turn, delivery: &Delivery) -> Result<Response, ApiError> {
+fn planned(runner: &Runner, turn: Hashed, delivery: &Delivery) -> Result<Response, ApiError> {
     let plan = runner.plan(turn);
     let Plan {
         conversation,

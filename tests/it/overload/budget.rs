@@ -1,8 +1,9 @@
 //! So many reads per second with one upstream key, shared between tenants, and herds that drift apart.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use chaturdata_proxy::config::Config;
@@ -23,6 +24,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{asks, shared};
 use crate::talk::{calls, seconds};
+
+/// Seeds that are tried; more by `PACE_SEEDS`.
+static SEEDS: LazyLock<u64> = LazyLock::new(|| {
+    #[expect(clippy::disallowed_methods, reason = "how much to test is no setting")]
+    let wanted = env::var("PACE_SEEDS");
+    wanted.map_or(1_000, |wanted| wanted.parse().unwrap())
+});
 
 /// Runs of one tenant that floods, and of nine that have one each.
 const HOG: usize = 200;
@@ -184,7 +192,7 @@ async fn is_fair(seed: u64, per_second: f64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_budget_is_kept_and_shared_fairly() {
-    for seed in 0..1000 {
+    for seed in 0..*SEEDS {
         // From far too little to nearly enough.
         is_fair(seed, [2.0, 4.0, 8.0][(seed % 3) as usize]).await;
     }
