@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::breaker::{Breaker, Failure, Pass};
 use super::budget::Budget;
 use super::listing::Listing;
+use super::wake::Wakings;
 use crate::config::Config;
 use crate::conversation::Caller;
 use crate::conversation::salt::Salt;
@@ -50,6 +51,7 @@ pub struct Calls {
     places: Semaphore,
     patience: Duration,
     followed: Arc<AtomicUsize>,
+    pub wakings: Wakings,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,7 @@ impl Calls {
             places: Semaphore::new(config.upstream.max_connections),
             patience: config.upstream.queue_timeout,
             followed: Arc::default(),
+            wakings: Wakings::default(),
             metrics,
         }
     }

@@ -22,6 +22,7 @@ pub mod resume;
 pub mod share;
 pub mod subscription;
 pub mod tokens;
+pub mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::config::{Pace as Settings, Strategy};
 use crate::planted::{Bug, is_planted};
 use crate::upstream::ThreadId;
@@ -67,6 +69,13 @@ impl Pace {
         let mut hasher = DefaultHasher::new();
         thread.hash(&mut hasher);
         self.interval * (hasher.finish() % 1000) as u32 / 1000
+    }
+
+    /// How long a run waits that is looked at with all others, and was read at `last`: within a
+    /// moment, for each thread otherwise, and never too close.
+    pub fn soon(&self, thread: &ThreadId, last: Instant) -> Duration {
+        let gap = self.min_gap.saturating_sub(last.elapsed());
+        gap + self.min_gap * thousandth(thread, 0) / 1000
     }
 
     pub fn min_gap(&self) -> Duration {

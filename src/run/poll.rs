@@ -88,6 +88,7 @@ impl Poll<'_> {
             unseen: accepted.seen.keys.is_empty(),
             lost_once: false,
         };
+        let mut last = now;
         let mut due = now;
         match accepted.posted.status {
             Some(RunStatus::Completed | RunStatus::Incomplete) => {}
@@ -101,7 +102,7 @@ impl Poll<'_> {
                 sleep_until(self.limit).await;
                 return Ended::Failed(Error::Expired);
             }
-            self.sleep_until(due).await;
+            self.sleep_until(due, last).await;
             progress.polls += 1;
             let read = self.calls.read(self.caller, self.thread);
             let Ok(answer) = timeout_at(self.limit, read).await else {
@@ -124,7 +125,8 @@ impl Poll<'_> {
                     Err(ended) => return ended,
                 },
             };
-            due = Instant::now() + wait;
+            last = Instant::now();
+            due = last + wait;
         }
     }
 
@@ -133,8 +135,21 @@ impl Poll<'_> {
         self.pace.wait_among(runs, self.thread, polls)
     }
 
+    /// Sleeps until the next poll is due, which it is soon when the machine has slept. `last` is when
+    /// the thread was read.
+    async fn sleep_until(&self, due: Instant, last: Instant) {
+        tokio::select! {
+            biased;
+            () = self.sleep_while_unheard(due) => {}
+            () = self.calls.wakings.next() => {
+                let soon = Instant::now() + self.pace.soon(self.thread, last);
+                sleep_until(soon.min(self.limit)).await;
+            }
+        }
+    }
+
     /// Sleeps until the next poll is due; up to twice as long while nobody waits for the answer.
-    async fn sleep_until(&self, due: Instant) {
+    async fn sleep_while_unheard(&self, due: Instant) {
         let wait = due.saturating_duration_since(Instant::now());
         sleep_until(due).await;
         let latest = self.limit.min(due + wait);

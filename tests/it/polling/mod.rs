@@ -2,4 +2,5 @@
 
 mod ends;
 mod pace;
+mod sleep;
 mod stumbles;
