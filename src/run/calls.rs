@@ -273,7 +273,8 @@ impl Calls {
         place.ok()?.ok()
     }
 
-    fn key(&self, caller: &Caller) -> Tenant {
+    /// Whose calls are slowed down together.
+    pub fn key(&self, caller: &Caller) -> Tenant {
         self.salt.tenant_of_key(caller.key.expose())
     }
 

@@ -1,6 +1,7 @@
 //! Carries one turn out: on the thread it belongs to, or on a new one where that thread is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -320,6 +321,7 @@ impl Carry {
             mark,
             limit: self.limit,
             wary: false,
+            age: Duration::ZERO,
             run: &self.run,
         };
         let mut shown = Shown::new(&self.turn);

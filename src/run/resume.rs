@@ -113,6 +113,7 @@ impl Resume {
             mark: self.turn.posted,
             limit: self.limit,
             wary: true,
+            age: self.shared.store.now().since(self.turn.times.began),
             run: &self.run,
         };
         let report = |polls, _: &str| self.run.report(|progress| progress.polls = polls);

@@ -7,12 +7,12 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use chaturdata_proxy::config::Config;
-use chaturdata_proxy::config::Rate;
+use chaturdata_proxy::config::{Rate, Strategy};
 use chaturdata_proxy::conversation::Caller;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::run::calls::Calls;
-use chaturdata_proxy::run::pace::Pace;
+use chaturdata_proxy::run::pace::{Beat, Pace};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::upstream::sandbox::Kind;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
@@ -93,6 +93,7 @@ async fn polled(seed: u64, per_second: f64, lasting: Duration) -> Seen {
     let mut numbers = Numbers(seed.wrapping_mul(2_654_435_761).wrapping_add(99));
     let mut config = Config::default();
     config.pace.max_polls_per_second = Rate::new(per_second);
+    config.pace.strategy = Strategy::Fixed;
     let upstream = Arc::new(Plain {
         seed,
         ..Plain::default()
@@ -116,8 +117,15 @@ async fn polled(seed: u64, per_second: f64, lasting: Duration) -> Seen {
             let _followed = proxied.follow();
             let mut polls = 0;
             let polling = async {
+                let rhythm = pace.rhythm(&proxied.key(&caller));
+                let accepted = Instant::now();
                 loop {
-                    sleep(pace.wait_among(proxied.followed(), &thread, polls)).await;
+                    let beat = Beat {
+                        so_far: accepted.elapsed(),
+                        polls,
+                        runs: proxied.followed(),
+                    };
+                    sleep(rhythm.wait(&thread, beat)).await;
                     proxied.read(&caller, &thread).await.unwrap();
                     polls += 1;
                 }

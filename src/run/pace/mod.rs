@@ -1,21 +1,53 @@
 //! When to poll.
 
+pub mod estimate;
+pub mod learner;
+pub mod schedule;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
+use dashmap::DashMap;
 use tokio::time::Instant;
 
+use self::estimate::Bracket;
+use self::learner::Learner;
 use crate::config::{Pace as Settings, Strategy};
+use crate::ids::Tenant;
 use crate::planted::{Bug, is_planted};
 use crate::upstream::ThreadId;
 
 /// How polls of one run are spaced.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Pace {
     strategy: Strategy,
     interval: Duration,
     min_gap: Duration,
+    /// By upstream key.
+    learners: DashMap<Tenant, Arc<Learner>>,
 }
+
+/// How the polls of the runs of one upstream key are spaced.
+#[derive(Clone, Debug)]
+pub struct Rhythm<'a> {
+    pace: &'a Pace,
+    /// `None` where polls come at a fixed interval.
+    learner: Option<Arc<Learner>>,
+}
+
+/// How far a run is that is polled.
+#[derive(Clone, Copy, Debug)]
+pub struct Beat {
+    /// Since the run's acceptance.
+    pub so_far: Duration,
+    pub polls: u32,
+    /// All runs that are polled, this one included.
+    pub runs: usize,
+}
+
+/// Keys that are learned from; beyond so many, those without a run under way are dropped.
+const KEYS: usize = 1024;
 
 /// Longest wait after polls that failed, or that the upstream asked for.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -29,26 +61,51 @@ impl Pace {
             strategy: settings.strategy,
             interval: settings.interval,
             min_gap: settings.min_gap,
+            learners: DashMap::new(),
         }
     }
 
-    /// How long after the POST, or after the last of `polls`, the next poll is due.
+    /// Takes up what an earlier process has learned of a key's runs, oldest first.
+    pub fn restore(&self, key: Tenant, brackets: Vec<Bracket>) {
+        self.learners.insert(key, self.learner(brackets));
+    }
+
+    pub fn rhythm(&self, key: &Tenant) -> Rhythm<'_> {
+        let learner = match self.strategy {
+            Strategy::Fixed => None,
+            Strategy::Learned => Some(self.learned(key)),
+        };
+        Rhythm {
+            pace: self,
+            learner,
+        }
+    }
+
+    fn learned(&self, key: &Tenant) -> Arc<Learner> {
+        if let Some(learner) = self.learners.get(key) {
+            return learner.clone();
+        }
+        if self.learners.len() >= KEYS {
+            self.learners
+                .retain(|_, learner| Arc::strong_count(learner) > 1);
+        }
+        let learner = self.learners.entry(*key);
+        learner.or_insert_with(|| self.learner(Vec::new())).clone()
+    }
+
+    fn learner(&self, brackets: Vec<Bracket>) -> Arc<Learner> {
+        Arc::new(Learner::new(self.min_gap, self.interval, brackets))
+    }
+
+    /// The fixed interval: how long after the POST, or after the last of `polls`, the next poll is due.
     pub fn wait(&self, polls: u32) -> Duration {
         if is_planted(Bug::FastPolls) {
             return Duration::from_millis(100);
         }
-        match self.strategy {
-            Strategy::Fixed if polls == 0 => self.min_gap,
-            Strategy::Fixed => self.interval.max(self.min_gap),
+        match polls {
+            0 => self.min_gap,
+            _ => self.interval.max(self.min_gap),
         }
-    }
-
-    /// As above, drawn out by up to a tenth, for each thread otherwise, so that runs which are due
-    /// together drift apart; the less, the fewer of them there are, and not at all for one alone.
-    pub fn wait_among(&self, runs: usize, thread: &ThreadId, polls: u32) -> Duration {
-        let wait = self.wait(polls);
-        let others = runs.saturating_sub(1).min(HERD) as u32;
-        wait + wait / 10 * others / HERD as u32 * thousandth(thread, polls) / 1000
     }
 
     /// The wait after `failures` polls in a row that told nothing, or as long as the upstream asks.
@@ -80,6 +137,42 @@ impl Pace {
 
     pub fn min_gap(&self) -> Duration {
         self.min_gap
+    }
+}
+
+impl Rhythm<'_> {
+    /// How long after the last poll, or after the acceptance, the next poll of a run is due. Drawn out
+    /// by up to a tenth, for each thread otherwise, so that runs which are due together drift apart; the
+    /// less, the fewer of them there are, and not at all for one alone.
+    pub fn wait(&self, thread: &ThreadId, beat: Beat) -> Duration {
+        let Beat {
+            so_far,
+            polls,
+            runs,
+        } = beat;
+        let fixed = self.pace.wait(polls);
+        let wait = match &self.learner {
+            Some(learner) if !is_planted(Bug::FastPolls) => {
+                let wait = learner.after(so_far).saturating_sub(so_far);
+                // Polls at ever the same times would tell nothing of what lies between them.
+                let varied = wait * (950 + thousandth(thread, polls) / 10) / 1000;
+                varied.max(self.pace.min_gap)
+            }
+            Some(_) | None => fixed,
+        };
+        let others = runs.saturating_sub(1).min(HERD) as u32;
+        wait + wait / 10 * others / HERD as u32 * thousandth(thread, polls) / 1000
+    }
+
+    /// How much longer a run is expected to take that has been under way for so long.
+    pub fn remaining(&self, so_far: Duration) -> Option<Duration> {
+        Some(self.learner.as_ref()?.remaining(so_far))
+    }
+
+    /// Takes in what polls have shown of one run. Gives all that is remembered of the key's runs,
+    /// whenever that is to be written down again.
+    pub fn saw(&self, bracket: Bracket) -> Option<Vec<Bracket>> {
+        self.learner.as_ref()?.saw(bracket)
     }
 }
 
