@@ -1,11 +1,21 @@
 //! The OpenAI wire as values: a request becomes a turn, what a run reports becomes a body or frames.
 
+mod basis;
 pub mod chat;
+pub mod completions;
+mod content;
+pub mod conversations;
 mod fields;
+pub mod items;
+pub mod list;
+pub mod messages;
+pub mod metadata;
 pub mod models;
 pub mod names;
 mod object;
 pub mod params;
+pub mod render;
+pub mod responses;
 pub mod usage;
 
 use std::fmt;
@@ -43,6 +53,30 @@ impl fmt::Debug for Envelope {
             .field("patience", &self.patience)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl Envelope {
+    /// Of a request whose head says nothing.
+    pub fn bare() -> Self {
+        use crate::ids::Tenant;
+        use crate::secret::Secret;
+        Self {
+            caller: Caller {
+                tenant: Tenant([0; 32]),
+                key: Secret::new("placeholder"),
+            },
+            handle: None,
+            narrow: None,
+            users: Vec::new(),
+            side_call: None,
+            idempotency_key: None,
+            marked: false,
+            patience: None,
+            deadline: Duration::from_secs(590),
+            body: [0; 32],
+        }
     }
 }
 
@@ -104,4 +138,6 @@ pub enum Reason {
     /// Understood, and not to be had here.
     Unsupported,
     UnknownModel,
+    /// No response of anybody's can have this id.
+    UnknownResponse,
 }

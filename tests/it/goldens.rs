@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chaturdata_proxy::conversation::{Caller, Message};
+use chaturdata_proxy::conversation::{Caller, Message, Turn};
 use chaturdata_proxy::ids::Tenant;
 use chaturdata_proxy::openai::chat::{Asked, ChatRequest};
 use chaturdata_proxy::openai::{Envelope, Error, Policy};
@@ -14,17 +14,21 @@ use serde_json::{Map, Value};
 
 /// A request as it was recorded.
 #[derive(Deserialize)]
-struct Golden {
-    client: String,
+pub struct Golden {
+    pub client: String,
     version: String,
-    case: String,
-    path: String,
+    pub case: String,
+    pub method: String,
+    pub path: String,
     headers: Map<String, Value>,
-    body: Value,
+    #[serde(default)]
+    pub body: Value,
 }
 
-fn goldens() -> Vec<Golden> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/goldens");
+/// Those in a folder of the goldens; chat's stand outside of any.
+pub fn goldens(folder: &str) -> Vec<Golden> {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/goldens");
+    let folder = goldens.join(folder);
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -36,11 +40,11 @@ fn goldens() -> Vec<Golden> {
         .collect()
 }
 
-fn asked(golden: &Golden) -> Result<Asked, Error> {
+pub fn envelope(golden: &Golden) -> Envelope {
     let seconds = golden.headers.get("x-stainless-read-timeout");
     let patience = seconds.and_then(|seconds| seconds.as_str()?.parse().ok());
     let retries = golden.headers.get("x-stainless-retry-count");
-    let envelope = Envelope {
+    Envelope {
         caller: Caller {
             tenant: Tenant([0; 32]),
             key: Secret::new("placeholder"),
@@ -54,18 +58,30 @@ fn asked(golden: &Golden) -> Result<Asked, Error> {
         patience: patience.map(Duration::from_secs),
         deadline: Duration::from_secs(590),
         body: [0; 32],
-    };
+    }
+}
+
+fn asked(golden: &Golden) -> Result<Asked, Error> {
     let request: ChatRequest = serde_json::from_str(&golden.body.to_string()).unwrap();
-    request.into_turn(envelope, &Policy::default())
+    request.into_turn(envelope(golden), &Policy::default())
 }
 
 /// What came of a request, a line for each thing that is not as in the plainest request.
 fn told(asked: &Asked) -> String {
-    let turn = &asked.turn;
     let mut lines = Vec::new();
     if asked.stream {
         lines.push(format!("stream, usage {}", asked.include_usage));
     }
+    lines.extend(turn(&asked.turn));
+    if !asked.ignored.is_empty() {
+        lines.push(format!("ignored {}", asked.ignored.join(", ")));
+    }
+    lines.join("\n  ")
+}
+
+/// A line for each thing that a turn says.
+pub fn turn(turn: &Turn) -> Vec<String> {
+    let mut lines = Vec::new();
     lines.extend(
         turn.instructions
             .iter()
@@ -94,10 +110,7 @@ fn told(asked: &Asked) -> String {
             .map(|handle| format!("handle {handle}")),
     );
     lines.extend(turn.names.users.iter().map(|user| format!("user {user}")));
-    if !asked.ignored.is_empty() {
-        lines.push(format!("ignored {}", asked.ignored.join(", ")));
-    }
-    lines.join("\n  ")
+    lines
 }
 
 fn line(message: &Message) -> String {
@@ -113,7 +126,7 @@ fn line(message: &Message) -> String {
 /// What came of every request of a client, in the order of their names.
 fn turns(client: &str, version: &str) -> String {
     let mut all = String::new();
-    for golden in goldens().iter().filter(|golden| golden.client == client) {
+    for golden in goldens("").iter().filter(|golden| golden.client == client) {
         assert_eq!(golden.version, version);
         assert_eq!(golden.path, "/v1/chat/completions");
         all += &format!("{}\n  ", golden.case);
@@ -203,5 +216,88 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       history Assistant "" calls today({}) as call_1
       prompt Tool "2025-06-01" answers call_1
       ignored tools, parallel_tool_calls
+    "#);
+}
+
+#[test]
+fn requests_of_frameworks_become_the_turns_they_mean() {
+    let clients = [
+        ("ai-sdk-compatible", "2.0.91"),
+        ("instructor", "1.17.0"),
+        ("langchain-js", "1.6.0"),
+        ("langchain-python", "1.7.4"),
+        ("litellm", "1.110.2"),
+        ("llama-index", "0.8.1"),
+        ("llm", "0.36"),
+        ("pydantic-ai", "2.68.0"),
+    ];
+    let of_each = clients.map(|(client, version)| format!("{client}\n{}", turns(client, version)));
+
+    insta::assert_snapshot!(of_each.concat(), @r#"
+    ai-sdk-compatible
+    messages
+      history User "Orders?"
+      history Assistant "Three."
+      prompt User "And 2025?"
+    stream-text-usage
+      stream, usage true
+      prompt User "Orders?"
+    instructor
+    md-json-again-2
+      instructions "\n            As a genius expert, your task is to understand the content and provide\n            the parsed objects in json that match the following json_schema:\n\n\n            {\n  \"properties\": {\n    \"region\": {\n      \"title\": \"Region\",\n      \"type\": \"string\"\n    },\n    \"orders\": {\n      \"title\": \"Orders\",\n      \"type\": \"integer\"\n    }\n  },\n  \"required\": [\n    \"region\",\n    \"orders\"\n  ],\n  \"title\": \"Upper\",\n  \"type\": \"object\"\n}\n\n            Make sure to return an instance of the JSON, not the schema itself\n"
+      history User "Best region?\n\nReturn the correct JSON response within a ```json codeblock. not the JSON_SCHEMA"
+      history Assistant "```json\n{\"region\": \"North\", \"orders\": 3}\n```"
+      prompt User "Correct your JSON ONLY RESPONSE, based on the following errors:\n1 validation error for Upper\nregion\n  Value error, the region must be upper case [type=value_error, input_value='North', input_type=str]\n    For further information visit https://errors.pydantic.dev/2.14/v/value_error"
+    langchain-js
+    invoke
+      instructions "Be brief."
+      prompt User "Orders?"
+      ignored temperature
+    stream
+      stream, usage true
+      prompt User "Orders?"
+    langchain-python
+    invoke
+      instructions "Be brief."
+      prompt User "Orders by region?"
+      ignored temperature
+    stream
+      stream, usage false
+      prompt User "Orders by region?"
+    litellm
+    completion
+      instructions "Be brief."
+      prompt User "Best region?"
+    stream
+      stream, usage false
+      prompt User "Best region?"
+    llama-index
+    chat
+      instructions "Be brief."
+      prompt User "Orders?"
+      ignored temperature
+    stream
+      stream, usage false
+      prompt User "Orders?"
+      ignored temperature
+    llm
+    continue-2
+      stream, usage true
+      history User "Orders?"
+      history Assistant "North leads."
+      prompt User "And 2025?"
+    prompt
+      stream, usage true
+      instructions "Be brief."
+      prompt User "Orders?"
+    pydantic-ai
+    stream
+      stream, usage true
+      prompt User "Orders?"
+    text-2
+      instructions "Be brief."
+      history User "Orders by region?"
+      history Assistant "North leads."
+      prompt User "And 2025?"
     "#);
 }
