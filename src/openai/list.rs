@@ -68,27 +68,14 @@ impl Paging {
         }
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
-        Ok(page(items, has_more))
-    }
-
-    /// All of a list, in the order in which its items were said.
-    pub fn whole(items: Vec<Item>) -> impl Serialize {
-        page(items, false)
+        Ok(Page::of(items, has_more))
     }
 }
 
-fn page(items: Vec<Item>, has_more: bool) -> Page {
-    // Strict clients want a string, of an empty page too.
-    let id = |item: Option<&Item>| item.map(Item::id).unwrap_or_default().to_owned();
-    Page {
-        object: "list",
-        first_id: id(items.first()),
-        last_id: id(items.last()),
-        has_more,
-        data: items,
-    }
+/// Items that are told at once, such as those that were added just now.
+pub fn list(items: Vec<Item>) -> impl Serialize {
+    Page::of(items, false)
 }
-
 #[derive(Serialize)]
 struct Page {
     object: &'static str,

@@ -15,7 +15,7 @@ use crate::conversation::{self, Message, Role};
 use crate::ids::Handle;
 use crate::openai::conversations::{self, ConversationRequest};
 use crate::openai::items::{Ids, Item, Side};
-use crate::openai::list::Paging;
+use crate::openai::list::{Paging, list};
 use crate::openai::messages::{Entry, said};
 use crate::openai::metadata::Metadata;
 use crate::openai::names::LONGEST;
@@ -96,7 +96,7 @@ pub async fn add_items(
     } = &known;
     let kept = runner.add_items(caller, handle, pending);
     kept.map_err(|why| not_kept(why, &handle.0))?;
-    Ok(known.tell(Json(Paging::whole(added)).into_response()))
+    Ok(known.tell(Json(list(added)).into_response()))
 }
 
 pub async fn item(

@@ -30,14 +30,12 @@ pub async fn create(
     State(echoes): State<Echoes>,
     State(delivery): State<Delivery>,
     caller: Waiting,
-    WireJson {
-        envelope,
-        request,
-        bytes,
-    }: WireJson<ResponseRequest>,
+    wire: WireJson<ResponseRequest>,
 ) -> Result<Response, ApiError> {
-    let tenant = envelope.caller.tenant;
-    let mut asked = request.into_turn(envelope, &policy)?;
+    let (tenant, bytes) = (wire.envelope.caller.tenant, wire.length);
+    let mut asked = wire
+        .read(move |request, envelope| request.into_turn(envelope, &policy))
+        .await??;
     let mut response = asked.response(ResponseId(random_bytes()), seconds());
     asked.turn.keep = asked.keep(response.id, response.created);
     let is_awaited = asked.stream || !asked.background;
@@ -129,10 +127,8 @@ pub async fn input_items(found: Found, Asked(query): Asked) -> Result<Response, 
     Ok(found.tell(Json(page).into_response()))
 }
 
-pub async fn input_tokens(
-    WireJson { request, .. }: WireJson<ResponseRequest>,
-) -> Result<Response, ApiError> {
-    let tokens = request.into_tokens()?;
+pub async fn input_tokens(wire: WireJson<ResponseRequest>) -> Result<Response, ApiError> {
+    let tokens = wire.read(|request, _| request.into_tokens()).await??;
     Ok(Json(responses::input_tokens(tokens)).into_response())
 }
 
