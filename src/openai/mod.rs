@@ -15,6 +15,7 @@ pub mod models;
 pub mod names;
 mod object;
 pub mod params;
+pub mod render;
 pub mod responses;
 pub mod usage;
 

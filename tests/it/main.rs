@@ -12,6 +12,7 @@ mod talk;
 mod callers;
 mod chat;
 mod clock;
+mod completions;
 mod configuration;
 mod connections;
 mod conversations;

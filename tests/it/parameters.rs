@@ -72,6 +72,7 @@ fn capabilities_tell_what_is_configured() {
       "object": "capabilities",
       "endpoints": [
         "POST /v1/chat/completions",
+        "POST /v1/completions",
         "GET /v1/models",
         "GET /v1/models/{model}",
         "GET /v1/capabilities"

@@ -124,6 +124,7 @@ fn emulated() -> Vec<&'static str> {
 
 const ENDPOINTS: &[&str] = &[
     "POST /v1/chat/completions",
+    "POST /v1/completions",
     "GET /v1/models",
     "GET /v1/models/{model}",
     "GET /v1/capabilities",
