@@ -38,10 +38,16 @@ pub enum Bug {
     NoResume,
     /// A record changes without the record that belongs to it.
     TornUnits,
+    /// A response is found by whoever knows its id.
+    SharedResponses,
+    /// What follows on a response is posted on its thread, whatever was said there since.
+    AppendsBehind,
+    /// A thread may be posted to once the run on it was cancelled.
+    CancelFrees,
 }
 
 impl Bug {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::ResendsBlindly,
         Self::ResendsWhereAbsent,
         Self::TakesTheLastMessage,
@@ -59,6 +65,9 @@ impl Bug {
         Self::TrustsTheDisk,
         Self::NoResume,
         Self::TornUnits,
+        Self::SharedResponses,
+        Self::AppendsBehind,
+        Self::CancelFrees,
     ];
 }
 

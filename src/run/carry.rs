@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::audience::Run;
-use super::ending::{Ending, advance, ending};
+use super::base::Ground;
+use super::ending::{Ending, advance, ending, point};
 use super::growth::Shown;
 use super::listing::mark;
 use super::live::{Shared, outcome};
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
+use super::progress::withdrawn;
 use super::{Answer, Error};
 use crate::conversation::Turn;
 use crate::conversation::queue::Held;
@@ -32,6 +34,7 @@ pub struct Carry {
     pub conversation: Handle,
     /// When the run is given up.
     pub limit: Instant,
+    pub ground: Ground,
     /// An earlier attempt may have reached the upstream; no later refusal changes that.
     pub doubt: bool,
 }
@@ -82,12 +85,13 @@ impl Carry {
     }
 
     /// Tells the outcome once it outlives the process.
-    pub async fn tell(&self, outcome: Outcome) {
+    pub async fn tell(mut self, outcome: Outcome) {
         let whole = outcome
             .as_ref()
             .map_or(Digest::default(), |ending| ending.whole);
         let ended = outcome.map(|ending| Arc::new(ending.answer));
         self.run.settle(&ended, whole);
+        self.put_back();
         self.shared.flushed().await;
         let decision = self.run.watch().borrow().place.decision;
         self.shared
@@ -136,9 +140,16 @@ impl Carry {
             let waiting = match continuation {
                 Continuation::Append(held) => return Ok(Step::Append(held)),
                 Continuation::Begin(held, before) => {
+                    let transcript = match self.opening().await {
+                        Ok(transcript) => transcript,
+                        Err(error) => {
+                            self.shared.store.forget(held.slot.id);
+                            return Err(error);
+                        }
+                    };
                     return Ok(Step::Begin(Beginning {
                         held,
-                        transcript: self.transcript_of_history(),
+                        transcript,
                         before: before.and_then(|leads| {
                             let slot = self.shared.store.branch(leads.branch)?;
                             Some((slot, leads.delta))
@@ -279,6 +290,9 @@ impl Carry {
         if is_planted(Bug::NoIntent) {
             return Ok(());
         }
+        if self.run.is_withdrawn() {
+            return Err(withdrawn());
+        }
         self.run.intend(record::Turn {
             tenant: self.turn.caller.tenant,
             request: self.run.request,
@@ -329,7 +343,7 @@ impl Carry {
                 let may_be_sent = shown.show(text);
                 self.run.report(|progress| {
                     progress.polls = polls;
-                    progress.text = may_be_sent;
+                    progress.grow(may_be_sent);
                 });
             })
             .await;
@@ -340,6 +354,7 @@ impl Carry {
                 };
                 let salt = &self.shared.salt;
                 let ending = ending(salt, &self.turn.limits, &reading, finish);
+                self.run.reach(point(salt, &turn, &ending.answer, &reading));
                 let told = (&ending.answer, &reading);
                 advance(&self.shared.store, salt, &held.slot, &turn, told);
                 Step::Done(Ok(ending))

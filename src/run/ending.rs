@@ -1,12 +1,14 @@
 //! The end of a run: the answer as its caller sees it, and the tip moved over the turn.
 
 use super::answer::Reading;
+use super::audience::Run;
 use super::{Answer, Finish, clip};
 use crate::conversation::fingerprint::digest;
 use crate::conversation::salt::Salt;
-use crate::conversation::{Limits, Message, Role};
+use crate::conversation::{Limits, Message, Role, ToolCall};
+use crate::form;
 use crate::ids::{Digest, cut};
-use crate::store::record::Turn;
+use crate::store::record::{Point, Turn};
 use crate::store::{Slot, State, Store};
 
 /// An answer, and what the whole of it is known by.
@@ -43,6 +45,26 @@ pub fn ending(salt: &Salt, limits: &Limits, reading: &Reading, finish: Finish) -
     }
 }
 
+/// Calls as their caller gets them. The answer made once more has the same ids.
+pub fn called(salt: &Salt, run: &Run, calls: Vec<form::Call>) -> Vec<ToolCall> {
+    let id = |at: u64| {
+        let (turn, at) = (run.id.0.to_le_bytes(), at.to_le_bytes());
+        let hash = salt.hash("call id", [turn.as_slice(), &run.request, &at]);
+        let hex: String = hash
+            .iter()
+            .take(12)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("call_{hex}")
+    };
+    let calls = (0..).zip(calls).map(|(at, call)| ToolCall {
+        id: id(at),
+        name: call.name,
+        arguments: call.arguments,
+    });
+    calls.collect()
+}
+
 /// Moves the tip over the turn, as its caller sees it. A turn that was moved over before is not
 /// moved over again.
 pub fn advance(
@@ -55,7 +77,7 @@ pub fn advance(
     if slot.look(|branch| branch.tip != turn.before) {
         return;
     }
-    let said = said(salt, &answer.text);
+    let said = answered(salt, answer);
     store.advance(slot, |branch| {
         branch.tip = turn.prompted.then(salt, &said);
         branch.extend_window(turn.window.iter().copied().chain([cut(&said)]));
@@ -67,14 +89,31 @@ pub fn advance(
     });
 }
 
-/// What an assistant message with this text is known by in a history.
-pub fn said(salt: &Salt, text: &str) -> Digest {
+/// What an assistant message with this answer is known by in a history.
+pub fn answered(salt: &Salt, answer: &Answer) -> Digest {
     let message = Message {
         role: Role::Assistant,
-        text: text.to_owned(),
-        calls: Vec::new(),
+        text: answer.text.clone(),
+        calls: answer.calls.clone(),
         answers: None,
         parts: Vec::new(),
     };
     digest(salt, &message)
+}
+
+/// What the whole of a text is known by.
+pub fn said(salt: &Salt, whole: &str) -> Digest {
+    let answer = Answer {
+        text: whole.to_owned(),
+        ..Answer::default()
+    };
+    answered(salt, &answer)
+}
+
+/// Where the conversation stands once the turn is answered.
+pub fn point(salt: &Salt, turn: &Turn, answer: &Answer, reading: &Reading) -> Point {
+    Point {
+        tip: turn.prompted.then(salt, &answered(salt, answer)),
+        seen: reading.seen.clone(),
+    }
 }

@@ -8,13 +8,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::audience::{Ask, RequestKey, Run};
+use super::base::{Ground, keeps_instructions};
 use super::calls::Calls;
 use super::carry::Carry;
 use super::ledger::Ledger;
+use super::notes::Notes;
 use super::pace::Pace;
+use super::responses::{Follows, kept};
 use super::restart::Left;
 use super::share::{Share, Shares};
-use super::subscription::Subscription;
+use super::subscription::{Seat, Subscription};
 use super::{Answer, Error, Finish, Place};
 use crate::clock::{Clock, Moment};
 use crate::config::{self, Config};
@@ -49,6 +52,7 @@ pub struct Shared {
     /// Bytes of earlier conversation that begin a thread.
     pub transcript: usize,
     pub ledger: Ledger,
+    pub notes: Notes,
     pub active: Shares,
     pub left: Left,
     tasks: TaskTracker,
@@ -105,6 +109,7 @@ impl Runner {
         };
         let store = Arc::new(Store::new(bounds, clock, backend));
         store.restore(restored.branches, restored.handles);
+        store.restore_conversations(restored.conversations);
         let salt = secrets.salt.clone();
         let queue = config.run.queue;
         let (side_calls, keep) = (conversations.side_calls, config.run.keep_answers);
@@ -112,6 +117,7 @@ impl Runner {
             calls: Calls::new(config, upstream, metrics.clone(), salt.clone()),
             resolver: Resolver::new(secrets, store.clone(), side_calls, queue),
             ledger: Ledger::new(store.clone(), keep, config.run.max_answers),
+            notes: Notes::new(bounds.max, bounds.max_age),
             active: Shares::new(config.run.max_active, config.run.max_active_per_key),
             salt,
             store,
@@ -131,36 +137,48 @@ impl Runner {
     }
 
     /// Finds the thread that the turn belongs to, and starts its run or attaches to one.
-    pub fn start(&self, turn: Turn) -> Result<Subscription, NotStarted> {
+    pub fn start(&self, mut turn: Turn) -> Result<Subscription, NotStarted> {
         let shared = &self.0;
         let unresolved = |error| NotStarted { error, place: None };
         self.resume(&turn.caller);
         let ask = shared.ask(&turn);
         let keyed = ask.keyed.as_ref();
+        let kept = kept(&turn);
+        let follows = shared.followed(&mut turn);
+        let found = follows.as_ref().ok().and_then(Option::as_ref);
         // Before the turnstile, at which others wait.
-        let hashes = Hashes::of(&shared.salt, &turn);
+        let hashes = shared.hashes(&turn, found);
         let turnstile = shared.ledger.turnstile(keyed);
         let attached = shared
             .ledger
             .attach(&ask.request, keyed, &turn.repeat)
             .map_err(|_| unresolved(Error::KeyReused))?;
         if let Some(run) = attached.filter(|_| !is_planted(Bug::NoRepeats)) {
-            return Ok(self.attach(run, turn, hashes));
+            return Ok(self.attach(run, turn, hashes, follows.ok().flatten()));
         }
+        let follows = follows.map_err(unresolved)?;
         let share = shared.share(&turn, &hashes).map_err(unresolved)?;
-        let resolved = shared
-            .resolver
-            .resolve(&turn, &hashes)
-            .map_err(not_resolved)?;
+        let (ground, hashes) = shared.grounded(&mut turn, hashes, follows);
+        let resolved = shared.resolve(&turn, &hashes, ground.follows.as_ref());
+        let resolved = match resolved {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                shared.put_back(&turn, ground.items);
+                return Err(not_resolved(error));
+            }
+        };
         let place = Place {
             conversation: resolved.conversation.to_string(),
             decision: resolved.decision,
             is_replay: false,
         };
-        let run = Run::new(ask, place, shared.store.clone());
+        let run = Run::new(ask, place, kept, shared.store.clone());
         let deadline = turn.deadline;
         match resolved.continuation {
             Continuation::Local(text) => {
+                if run.response.is_some() {
+                    shared.ledger.add(&run);
+                }
                 run.end(Ok(Arc::new(Answer {
                     text,
                     ..Answer::default()
@@ -179,22 +197,29 @@ impl Runner {
                     conversation: resolved.conversation,
                     limit: Instant::now() + shared.settings.limit,
                     doubt: false,
+                    ground,
                 };
                 shared.set_off(carry.out(continuation), share);
             }
         }
         drop(turnstile);
-        Ok(self.subscribe(run, deadline, false))
+        Ok(self.subscribe(run, deadline, Seat::Own))
     }
 
     /// A place at a run that the request is a repetition of; a run that an earlier process has left is
     /// carried on.
-    fn attach(&self, run: Arc<Run>, turn: Turn, hashes: Hashes) -> Subscription {
+    fn attach(
+        &self,
+        run: Arc<Run>,
+        turn: Turn,
+        hashes: Hashes,
+        follows: Option<Follows>,
+    ) -> Subscription {
         let shared = &self.0;
         let deadline = turn.deadline;
         run.wants(&turn.limits);
         let Some(left) = run.wake() else {
-            return self.subscribe(run, deadline, true);
+            return self.subscribe(run, deadline, Seat::Attached);
         };
         let carry = Carry {
             shared: shared.clone(),
@@ -203,19 +228,28 @@ impl Runner {
             conversation: Handle(left.conversation.as_str().into()),
             limit: Instant::now() + shared.settings.limit,
             doubt: left.phase == Phase::Unknown,
+            ground: Ground {
+                follows,
+                items: Vec::new(),
+            },
             turn,
         };
         let share = shared.active.take_anyway(run.tenant);
         let was_answered = matches!(left.phase, Phase::Answered(_));
         shared.set_off(carry.on(left), Some(share));
-        let seat = self.subscribe(run, deadline, false);
-        if was_answered { seat.replaying() } else { seat }
+        let seat = if was_answered {
+            Seat::Recalled
+        } else {
+            Seat::Own
+        };
+        self.subscribe(run, deadline, seat)
     }
 
     /// What [`Runner::start`] would do; nothing is posted, claimed or remembered.
     pub fn plan(&self, turn: &Turn) -> Result<Plan, NotStarted> {
         let shared = &self.0;
-        let ask = shared.ask(turn);
+        let mut turn = turn.clone();
+        let ask = shared.ask(&turn);
         let attached = shared
             .ledger
             .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
@@ -230,14 +264,15 @@ impl Runner {
                 posts: None,
             });
         }
-        let hashes = Hashes::of(&shared.salt, turn);
+        let follows = shared.followed(&mut turn);
+        let follows = follows.map_err(|error| NotStarted { error, place: None })?;
+        let hashes = shared.hashes(&turn, follows.as_ref());
         let (decision, conversation, branch) = shared
-            .resolver
-            .preview(turn, &hashes)
+            .preview(&turn, &hashes, follows.as_ref())
             .map_err(not_resolved)?;
         let held = branch.map(|slot| slot.look(|branch| branch.instructions));
         let lead = match held {
-            Some(held) => shared.lead_of_append(turn, &hashes, &held),
+            Some(held) => shared.lead_of_append(&turn, &hashes, &held),
             None => Lead {
                 instructions: turn.instructions.as_deref(),
                 updated: false,
@@ -245,7 +280,10 @@ impl Runner {
             },
         };
         let prompt = transcript::prompt(&turn.history, &turn.prompt);
-        let posts = (decision != Decision::Local).then(|| transcript::posted(&lead, &prompt));
+        // What a new thread begins with, its old one would have to be read for.
+        let is_known =
+            decision != Decision::Local && (decision != Decision::Forked || follows.is_none());
+        let posts = is_known.then(|| transcript::posted(&lead, &prompt));
         Ok(Plan {
             conversation: conversation.to_string(),
             decision,
@@ -265,8 +303,8 @@ impl Runner {
         self.0.tasks.wait().await;
     }
 
-    fn subscribe(&self, run: Arc<Run>, deadline: Duration, attached: bool) -> Subscription {
-        Subscription::new(run, deadline, attached, self.0.metrics.clone())
+    fn subscribe(&self, run: Arc<Run>, deadline: Duration, seat: Seat) -> Subscription {
+        Subscription::new(run, deadline, seat, self.0.metrics.clone())
     }
 }
 
@@ -364,19 +402,18 @@ impl Shared {
     /// What leads a prompt on a thread that knows instructions with the hash `held`. Where a
     /// request is new text alone, saying no instructions leaves those that are.
     pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, held: &[u8; 32]) -> Lead<'a> {
-        let silent = turn.history.is_empty() && turn.instructions.is_none();
-        let updated = !silent && hashes.instructions != *held;
+        let updated = !keeps_instructions(turn) && hashes.instructions != *held;
         Lead {
             instructions: turn.instructions.as_deref().filter(|_| updated),
             updated,
-            transcript: None,
+            transcript: self.added(turn),
         }
     }
 }
 
 fn not_resolved(unresolved: Unresolved) -> NotStarted {
     let place = match &unresolved {
-        Unresolved::NoConversation(_) => None,
+        Unresolved::NoConversation(_) | Unresolved::NoResponse(_) => None,
         Unresolved::TooManyWaiting(handle) => Some(Place {
             conversation: handle.to_string(),
             decision: Decision::Appended,
@@ -409,6 +446,8 @@ pub fn outcome(ended: &Result<Arc<Answer>, Error>) -> Outcome {
             | Error::StateUnwritable => Outcome::Unreachable,
             Error::NoConversation(_)
             | Error::NoResponse(_)
+            | Error::NotFollowable(..)
+            | Error::OutOfSight(_)
             | Error::KeyReused
             | Error::TooManyWaiting
             | Error::TooManyRuns

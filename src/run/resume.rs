@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::answer::{Reading, read_off};
+use super::answer::Reading;
 use super::audience::Run;
 use super::carry::Carry;
-use super::ending::{Ending, advance, ending, said};
-use super::listing::Listing;
+use super::ending::{Ending, advance, ending, point, said};
 use super::live::Shared;
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
-use super::replay::TRANSCRIPT_READS;
+use super::recall::recollect;
 use super::{Error, Finish};
 use crate::config::OnUnknown;
 use crate::conversation::Caller;
@@ -20,7 +19,7 @@ use crate::conversation::queue::Held;
 use crate::ids::Digest;
 use crate::store::BranchId;
 use crate::store::record::{Phase, Turn};
-use crate::upstream::{self, Posted, ThreadId};
+use crate::upstream::{Posted, ThreadId};
 
 /// A turn whose run may be under way. Nothing of it is posted: its text is not remembered.
 #[derive(Debug)]
@@ -150,6 +149,8 @@ impl Resume {
             return Stand::Rests(Phase::Answered(whole), interrupted());
         };
         let ending = ending(salt, &limits, reading, finish);
+        self.run
+            .reach(point(salt, &self.turn, &ending.answer, reading));
         if let Some(held) = &self.held {
             let told = (&ending.answer, reading);
             advance(&self.shared.store, salt, &held.slot, &self.turn, told);
@@ -163,7 +164,7 @@ impl Resume {
 }
 
 /// Told to a caller that had attached: asking again has the turn carried on.
-fn interrupted() -> Error {
+pub fn interrupted() -> Error {
     Error::Upstream {
         what: "a restart of the proxy interrupted the turn; send the same request again".to_owned(),
         posted: false,
@@ -175,17 +176,22 @@ impl Carry {
     pub async fn on(mut self, left: Turn) {
         let outcome = match self.recollect(&left).await {
             Ok(Some(ending)) => Ok(ending),
-            Ok(None) => match self.shared.resolver.resolve(&self.turn, &self.hashes) {
-                Ok(resolved) => {
-                    self.conversation.clone_from(&resolved.conversation);
-                    self.run.report(|progress| {
-                        progress.place.conversation = resolved.conversation.to_string();
-                        progress.place.decision = resolved.decision;
-                    });
-                    self.steps(resolved.continuation).await
+            Ok(None) => {
+                match self
+                    .shared
+                    .resolve(&self.turn, &self.hashes, self.ground.follows.as_ref())
+                {
+                    Ok(resolved) => {
+                        self.conversation.clone_from(&resolved.conversation);
+                        self.run.report(|progress| {
+                            progress.place.conversation = resolved.conversation.to_string();
+                            progress.place.decision = resolved.decision;
+                        });
+                        self.steps(resolved.continuation).await
+                    }
+                    Err(unresolved) => Err(unresolved.into()),
                 }
-                Err(unresolved) => Err(unresolved.into()),
-            },
+            }
             Err(error) => {
                 self.shared.put_to_rest(&self.run);
                 self.run.end(Err(error));
@@ -195,61 +201,24 @@ impl Carry {
         self.tell(outcome).await;
     }
 
-    /// The answer that the turn had before the restart, as its thread shows it. `None` where the turn
-    /// had none, or the thread is lost.
+    /// The answer that the turn had before the restart, as its thread shows it. Where only this request
+    /// says how much of it its caller sees, the tip is moved by it. `None` where the turn had none, or
+    /// the thread is lost.
     async fn recollect(&self, left: &Turn) -> Result<Option<Ending>, Error> {
-        let (Phase::Answered(_), Some(thread)) = (left.phase, &left.thread) else {
-            return Ok(None);
-        };
-        let thread = ThreadId(thread.as_str().into());
-        let mut fault = Error::Unreachable;
-        let mut lost = false;
-        for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller, &thread).await {
-                Ok(listing) => match self.recognise(left, &listing) {
-                    Some(ending) => return Ok(Some(ending)),
-                    None => {
-                        fault = Error::Upstream {
-                            what: "the answer is not in its thread any more".to_owned(),
-                            posted: true,
-                        }
-                    }
-                },
-                Err(upstream::ReadError::KeyRefused(status)) => {
-                    return Err(Error::KeyRefused(status));
-                }
-                Err(upstream::ReadError::NoThread) if lost => {
-                    self.shared.close(left.branch);
-                    return Ok(None);
-                }
-                // What was read before may be lost for a moment only.
-                Err(upstream::ReadError::NoThread) => lost = true,
-                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {}
-            }
-            sleep(self.shared.pace.back_off(&thread, failures, None)).await;
-        }
-        Err(fault)
+        let shown = recollect(&self.shared, &self.turn.caller, left).await?;
+        Ok(shown.map(|(reading, finish)| self.recall(left, &reading, finish)))
     }
 
-    /// What one read shows of an answer. Where only this request says how much of it its caller sees,
-    /// the tip is moved by it.
-    fn recognise(&self, left: &Turn, listing: &Listing) -> Option<Ending> {
+    fn recall(&self, left: &Turn, reading: &Reading, finish: Finish) -> Ending {
         let salt = &self.shared.salt;
-        let reading = read_off(&left.seen, left.posted, listing);
-        let finish = match listing.status {
-            Some(upstream::RunStatus::Incomplete) => Finish::Length,
-            _ => Finish::Stop,
-        };
-        let ending = ending(salt, &self.turn.limits, &reading, finish);
-        if !reading.ours || left.phase != Phase::Answered(ending.whole) {
-            return None;
-        }
+        let ending = ending(salt, &self.turn.limits, reading, finish);
+        self.run.reach(point(salt, left, &ending.answer, reading));
         if let Some(slot) = self.shared.store.branch(BranchId(left.branch))
             && let Ok(_lease) = slot.lease.try_lock()
         {
-            let told = (&ending.answer, &reading);
+            let told = (&ending.answer, reading);
             advance(&self.shared.store, salt, &slot, left, told);
         }
-        Some(ending)
+        ending
     }
 }

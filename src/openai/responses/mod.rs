@@ -9,7 +9,7 @@ mod retrieval;
 mod turn;
 
 pub use echo::Echo;
-pub use events::{Event, Events};
+pub use events::Events;
 pub use request::ResponseRequest;
 pub use response::{Failure, Response, State, deleted, input_tokens};
 pub use retrieval::Retrieval;

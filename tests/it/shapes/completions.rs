@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_openai::types::completions::CreateCompletionResponse;
 use chaturdata_proxy::openai::completions::{Chunks, completion};
+use chaturdata_proxy::openai::render::{Event, Render};
 use chaturdata_proxy::run::Finish;
 
 use super::{answer, head, told};
@@ -55,20 +56,23 @@ fn a_stream_says_what_each_choice_says_then_why_it_ends() {
         Arc::new(answer(Finish::Stop)),
         Arc::new(answer(Finish::Length)),
     ];
-    let chunks = Chunks::new(head("cmpl-1"), true, vec!["A? ".to_owned()], 8);
+    let mut chunks = Chunks::new(head("cmpl-1"), true, vec!["A? ".to_owned()], 8);
 
-    let mut lines = chunks.begin();
-    lines.push(chunks.keep_alive());
-    lines.push(chunks.text(1, "North\n"));
-    lines.push(chunks.end(1, &answers[1]));
-    lines.push(chunks.end(0, &answers[0]));
-    lines.extend(chunks.close(&answers));
+    let mut events = chunks.begin();
+    events.extend(chunks.keep_alive());
+    events.extend(chunks.text(1, "North\n"));
+    events.extend(chunks.end(1, &answers[1]));
+    events.extend(chunks.end(0, &answers[0]));
+    events.extend(chunks.close(&answers));
 
-    for line in &lines {
+    let lines: Vec<_> = events.into_iter().map(|event| event.data).collect();
+    let (last, said) = lines.split_last().unwrap();
+    assert_eq!(last, "[DONE]");
+    for line in said {
         let read: CreateCompletionResponse = serde_json::from_str(line).unwrap();
         assert_eq!(read.object, "text_completion");
     }
-    insta::assert_snapshot!(lines.join("\n"), @r#"
+    insta::assert_snapshot!(said.join("\n"), @r#"
     {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"A? ","index":0,"logprobs":null,"finish_reason":null}],"usage":null}
     {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],"usage":null}
     {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"North\n","index":1,"logprobs":null,"finish_reason":null}],"usage":null}
@@ -80,9 +84,9 @@ fn a_stream_says_what_each_choice_says_then_why_it_ends() {
 
 #[test]
 fn usage_is_told_at_the_end_of_streams_that_ask_for_it() {
-    let chunks = Chunks::new(head("cmpl-1"), false, Vec::new(), 8);
+    let mut chunks = Chunks::new(head("cmpl-1"), false, Vec::new(), 8);
 
-    assert_eq!(chunks.close(&[]), None);
+    assert_eq!(chunks.close(&[]), [Event::done()]);
     assert!(chunks.begin().is_empty());
-    assert!(!chunks.text(0, "a").contains("usage"));
+    assert!(!chunks.text(0, "a")[0].data.contains("usage"));
 }

@@ -90,9 +90,15 @@ fn head(id: &str) -> Head {
 
 #[test]
 fn a_chat_completion_is_what_the_document_says() {
-    for answer in [answer(Finish::Stop), answer(Finish::Length), with_sources()] {
+    for answer in [
+        answer(Finish::Stop),
+        answer(Finish::Length),
+        with_sources(),
+        with_calls(),
+    ] {
         let head = head("chatcmpl-1");
-        let body = chat::completion(&head, &answer, 8);
+        let answers = [Arc::new(answer)];
+        let body = chat::completion(&head, &answers, 8);
         told::<CreateChatCompletionResponse>("CreateChatCompletionResponse", body);
     }
 }

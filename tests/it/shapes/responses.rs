@@ -6,14 +6,15 @@ use async_openai::types::responses::{
 use chaturdata_proxy::ids::ResponseId;
 use chaturdata_proxy::openai::Policy;
 use chaturdata_proxy::openai::list::Paging;
+use chaturdata_proxy::openai::render::{Ending, Event, Fault, Render};
 use chaturdata_proxy::openai::responses::{
-    Asked, Echo, Event, Events, Failure, Response, ResponseRequest, State, deleted, input_tokens,
+    Asked, Echo, Events, Failure, Response, ResponseRequest, State, deleted, input_tokens,
 };
 use chaturdata_proxy::run::{self, Answer, Finish};
 use serde_json::{Value, json};
 
 use super::{ID, answer, check, told, with_calls, with_sources};
-use crate::goldens::{envelope, goldens};
+use crate::goldens::{envelope, goldens_in};
 
 fn response() -> Response {
     Response {
@@ -54,7 +55,10 @@ fn outspoken() -> Value {
 fn asked(body: &Value) -> Asked {
     let request: ResponseRequest = serde_json::from_value(body.clone()).unwrap();
     request
-        .into_turn(envelope(&goldens("")[0]), &Policy::default())
+        .into_turn(
+            envelope(&goldens_in("tests/it/goldens")[0]),
+            &Policy::default(),
+        )
         .unwrap()
 }
 
@@ -308,10 +312,10 @@ fn small_bodies_are_what_the_document_says() {
 fn read(events: &[Event]) -> Vec<Value> {
     let read = events.iter().map(|event| {
         let data: Value = serde_json::from_str(&event.data).unwrap();
-        assert_eq!(data["type"], event.name);
+        assert_eq!(data["type"], event.name.unwrap());
         assert!(!event.data.contains(['\n', '\r']));
         serde_json::from_str::<ResponseStreamEvent>(&event.data).unwrap();
-        if let Some(schema) = schema(event.name) {
+        if let Some(schema) = schema(event.name.unwrap()) {
             check(schema, &data);
         }
         data
@@ -347,10 +351,10 @@ fn stream(response: Response, after: Option<u64>, answer: &Answer) -> Vec<Event>
     let mut events = Events::new(response, after);
     let mut told = events.begin();
     if let Some((first, second)) = answer.text.split_at_checked(5) {
-        told.extend(events.text(first));
-        told.extend(events.text(second));
+        told.extend(events.text(0, first));
+        told.extend(events.text(0, second));
     }
-    told.extend(events.end(answer));
+    told.extend(events.end(0, answer));
     told
 }
 
@@ -411,7 +415,7 @@ fn a_stream_tells_each_call() {
 fn a_stream_tells_sources_before_the_text_is_done() {
     let events = stream(response(), None, &with_sources());
 
-    let names: Vec<_> = events.iter().map(|event| event.name).collect();
+    let names: Vec<_> = events.iter().filter_map(|event| event.name).collect();
     let source = names
         .iter()
         .position(|name| name.ends_with("annotation.added"));
@@ -452,11 +456,14 @@ fn a_response_in_the_background_is_queued_first() {
 
 #[test]
 fn a_stream_may_end_in_more_than_one_way() {
+    let failed = run::Error::Failed(String::new());
     let ends = [
-        Events::new(response(), None).end(&answer(Finish::Length)),
-        Events::new(response(), None).end(&Answer::default()),
-        Events::new(response(), None).failed(&failure()),
-        Events::new(response(), None).error("run_timeout", "not yet", None),
+        Events::new(response(), None).end(0, &answer(Finish::Length)),
+        Events::new(response(), None).end(0, &Answer::default()),
+        Events::new(response(), None).failed(&fault(&failed)).0,
+        Events::new(response(), None)
+            .failed(&fault(&run::Error::Timeout))
+            .0,
     ];
 
     let last: Vec<_> = ends
@@ -490,20 +497,42 @@ fn a_stream_taken_up_again_has_the_same_events_from_there() {
 
 #[test]
 fn the_end_is_told_to_a_caller_that_has_more_events_than_there_are() {
-    let failure = failure();
-    let of = |end: fn(&mut Events, &Failure) -> Vec<Event>| {
+    let of = |end: fn(&mut Events) -> Vec<Event>| {
         let mut events = Events::new(response(), Some(40));
         assert!(events.begin().is_empty());
-        assert!(events.text("North").is_empty());
-        read(&end(&mut events, &failure))
+        assert!(events.text(0, "North").is_empty());
+        read(&end(&mut events))
     };
     for told in [
-        of(|events, _| events.end(&answer(Finish::Stop))),
-        of(|events, _| events.end(&with_calls())),
-        of(|events, failure| events.failed(failure)),
-        of(|events, _| events.error("run_timeout", "not yet", None)),
+        of(|events| events.end(0, &answer(Finish::Stop))),
+        of(|events| events.end(0, &with_calls())),
+        of(|events| events.failed(&fault(&run::Error::Internal)).0),
+        of(|events| events.failed(&fault(&run::Error::Timeout)).0),
     ] {
         assert_eq!(told.len(), 1);
         assert_eq!(told[0]["sequence_number"], 41);
+    }
+}
+
+#[test]
+fn a_stream_is_broken_off_where_its_run_goes_on() {
+    for (error, ending) in [
+        (run::Error::Timeout, Ending::BrokenOff),
+        (run::Error::ShuttingDown, Ending::BrokenOff),
+        (run::Error::Failed(String::new()), Ending::Whole),
+        (run::Error::Expired, Ending::Whole),
+    ] {
+        let (_, told) = Events::new(response(), None).failed(&fault(&error));
+
+        assert_eq!(told, ending, "{error}");
+    }
+}
+
+fn fault(error: &run::Error) -> Fault<'_> {
+    Fault {
+        error,
+        message: "not yet",
+        code: "run_timeout",
+        envelope: "{}",
     }
 }
