@@ -99,7 +99,8 @@ impl Render for Events {
             }
             error => {
                 let failure = Failure::new(error, fault.message.to_owned());
-                self.whole("response.failed", State::Failed(&failure), &mut told);
+                let state = State::of_failure(error, &failure);
+                self.whole("response.failed", state, &mut told);
                 Ending::Whole
             }
         };
