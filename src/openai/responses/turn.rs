@@ -83,7 +83,11 @@ impl ResponseRequest {
         let ignored = params::ignored(RESPONSES, &self.fields, &wanted.unheeded, policy)?;
         let instructions = echo.instructions.clone();
         let heard = heard(self.input, follows.known())?;
-        let entries = store.then(|| heard.entries.clone()).unwrap_or_default();
+        let entries = if store {
+            heard.entries.clone()
+        } else {
+            Vec::new()
+        };
         let referred = heard.base;
         let split = Split::of(led(instructions, heard.entries), "input")?;
         let base = match (referred, follows) {
