@@ -187,6 +187,7 @@ fn cors(guard: Guard) -> CorsLayer {
         reply::REQUEST_ID,
         reply::IDEMPOTENT_REPLAYED,
         reply::IGNORED_PARAMS,
+        reply::EMULATED,
         reply::USAGE_SOURCE,
         reply::PROCESSING_MS,
         error::SHOULD_RETRY,
@@ -225,6 +226,7 @@ impl App {
                 aliases: config.models.aliases.clone(),
                 strict_models: config.models.strict,
                 strict_parameters: config.parameters.strict,
+                auto_tools: config.tools.auto,
             }),
             delivery: Delivery {
                 stop: parts.stop,

@@ -16,6 +16,7 @@ use super::listener::{Owed, Receipt};
 use super::reply;
 use super::sse::{self, Opening};
 use crate::conversation::{Plan, Turn};
+use crate::form::{Form, Kind};
 use crate::openai::render::Render;
 use crate::run::live::Runner;
 use crate::run::{self, Place, RunEvent};
@@ -28,6 +29,14 @@ pub struct Order {
     pub stream: bool,
     /// The fields that change nothing here, for `X-Ignored-Params`.
     pub ignored: Vec<String>,
+}
+
+impl Order {
+    /// What the answers must look like.
+    fn form(&self) -> Kind {
+        let form = self.turns.first().and_then(|turn| turn.form.as_deref());
+        form.map_or(Kind::Text, Form::kind)
+    }
 }
 
 /// A caller that is to be brought its answer.
@@ -68,6 +77,7 @@ impl Waiting {
         if order.stream {
             self.exchange.check_streams()?;
         }
+        let kind = order.form();
         let choices = self.start(order.turns).await?;
         let render = render(&choices);
         let mut response = if order.stream {
@@ -75,7 +85,7 @@ impl Waiting {
         } else {
             self.answer(choices, render).await
         };
-        note(&mut response, &order.ignored);
+        note(&mut response, kind, &order.ignored);
         Ok(response)
     }
 
@@ -89,6 +99,7 @@ impl Waiting {
         if self.exchange.is_dry_run {
             return self.planned(order.turns).await;
         }
+        let kind = order.form();
         let mut choices = self.start(order.turns).await?;
         if let Err(error) = self.begun(&mut choices).await {
             return Ok(self.failed(error, choices));
@@ -97,24 +108,26 @@ impl Waiting {
         self.exchange.note.turn(&choices);
         let mut response = reply::json(body(&mut choices));
         reply::tell_place(response.headers_mut(), &place);
-        note(&mut response, &order.ignored);
+        note(&mut response, kind, &order.ignored);
         let receipt = Receipt::new(move || choices.acknowledged());
         Ok(response.map(|body| Body::new(Owed::new(body, receipt, self.exchange.outbox))))
     }
 
     /// Tells how far runs have come that are there.
     pub fn show(self, mut choices: Choices, body: impl FnOnce(&mut Choices) -> String) -> Response {
+        let kind = form(&choices);
         let mut response = reply::json(body(&mut choices));
         reply::tell_place(response.headers_mut(), &choices.place());
-        note(&mut response, &[]);
+        note(&mut response, kind, &[]);
         self.owed(response, choices)
     }
 
     /// Tells runs that are there as a stream, from their beginning on.
     pub fn follow(self, choices: Choices, render: impl Render) -> Result<Response, ApiError> {
         self.exchange.check_streams()?;
+        let kind = form(&choices);
         let mut response = self.opened(choices, None, render);
-        note(&mut response, &[]);
+        note(&mut response, kind, &[]);
         Ok(response)
     }
 
@@ -230,10 +243,18 @@ impl Waiting {
     }
 }
 
-/// Errors stand for themselves.
-fn note(response: &mut Response, ignored: &[String]) {
-    if response.status().is_success() {
-        reply::tell_notes(response.headers_mut(), ignored);
+/// The form that a response is remembered to have been asked for in.
+fn form(choices: &Choices) -> Kind {
+    choices.kept().map_or(Kind::Text, |kept| kept.form)
+}
+
+/// What is told beside an answer. Errors stand for themselves.
+fn note(response: &mut Response, kind: Kind, ignored: &[String]) {
+    let is_success = response.status().is_success();
+    let headers = response.headers_mut();
+    reply::tell_form(headers, kind);
+    if is_success {
+        reply::tell_notes(headers, ignored);
     }
 }
 

@@ -21,14 +21,16 @@ pub struct Golden {
     pub method: String,
     pub path: String,
     headers: Map<String, Value>,
-    #[serde(default)]
     pub body: Value,
 }
 
-/// Those in a folder of the goldens; chat's stand outside of any.
-pub fn goldens(folder: &str) -> Vec<Golden> {
-    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/goldens");
-    let folder = goldens.join(folder);
+fn goldens() -> Vec<Golden> {
+    goldens_in("tests/it/goldens")
+}
+
+/// The requests of one folder, by the names of their files.
+pub fn goldens_in(folder: &str) -> Vec<Golden> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -40,6 +42,13 @@ pub fn goldens(folder: &str) -> Vec<Golden> {
         .collect()
 }
 
+/// What a request for a chat completion asks for.
+pub fn asked(golden: &Golden) -> Result<Asked, Error> {
+    let request: ChatRequest = serde_json::from_str(&golden.body.to_string()).unwrap();
+    request.into_turn(envelope(golden), &Policy::default())
+}
+
+/// What a request says outside its body.
 pub fn envelope(golden: &Golden) -> Envelope {
     let seconds = golden.headers.get("x-stainless-read-timeout");
     let patience = seconds.and_then(|seconds| seconds.as_str()?.parse().ok());
@@ -59,11 +68,6 @@ pub fn envelope(golden: &Golden) -> Envelope {
         deadline: Duration::from_secs(590),
         body: [0; 32],
     }
-}
-
-fn asked(golden: &Golden) -> Result<Asked, Error> {
-    let request: ChatRequest = serde_json::from_str(&golden.body.to_string()).unwrap();
-    request.into_turn(envelope(golden), &Policy::default())
 }
 
 /// What came of a request, a line for each thing that is not as in the plainest request.
@@ -110,6 +114,11 @@ pub fn turn(turn: &Turn) -> Vec<String> {
             .map(|handle| format!("handle {handle}")),
     );
     lines.extend(turn.names.users.iter().map(|user| format!("user {user}")));
+    lines.extend(
+        turn.form
+            .iter()
+            .map(|form| format!("form {:?}", form.kind())),
+    );
     lines
 }
 
@@ -126,7 +135,7 @@ fn line(message: &Message) -> String {
 /// What came of every request of a client, in the order of their names.
 fn turns(client: &str, version: &str) -> String {
     let mut all = String::new();
-    for golden in goldens("").iter().filter(|golden| golden.client == client) {
+    for golden in goldens().iter().filter(|golden| golden.client == client) {
         assert_eq!(golden.version, version);
         assert_eq!(golden.path, "/v1/chat/completions");
         all += &format!("{}\n  ", golden.case);
@@ -157,7 +166,8 @@ fn requests_of_the_python_sdk_become_the_turns_they_mean() {
       user user=u-1
       ignored seed, temperature
     parse
-      Unsupported response_format
+      prompt User "Orders today?"
+      form Json
     parts
       prompt User "First part.\nSecond part."
     stream-helper
@@ -170,12 +180,13 @@ fn requests_of_the_python_sdk_become_the_turns_they_mean() {
       history Assistant "North leads."
       prompt User "And only for 2025?"
     tool-required
-      Unsupported tool_choice
+      prompt User "Orders today?"
+      form Calls
     tools
       history User "Orders today?"
       history Assistant "" calls today({}) as call_1
       prompt Tool "2025-06-01" answers call_1
-      ignored parallel_tool_calls, tools
+      form Calls
     "#);
 }
 
@@ -197,7 +208,8 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       user safety_identifier=u-1
       ignored temperature
     parse
-      Unsupported response_format
+      prompt User "Orders today?"
+      form Json
     parts
       prompt User "First part.\nSecond part."
     stream-helper
@@ -210,12 +222,13 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       history Assistant "North leads."
       prompt User "And only for 2025?"
     tool-named
-      Unsupported tool_choice
+      prompt User "Orders today?"
+      form Calls
     tools
       history User "Orders today?"
       history Assistant "" calls today({}) as call_1
       prompt Tool "2025-06-01" answers call_1
-      ignored tools, parallel_tool_calls
+      form Calls
     "#);
 }
 

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::completion::{Annotation, completion, finish_reason};
+use super::calls::{Told, finish_reason};
+use super::completion::{Annotation, completion};
 use crate::openai::Head;
-use crate::openai::render::{Ending, Event, Fault, Render, json};
+use crate::openai::choices::Choices;
+use crate::openai::forms::Calls;
+use crate::openai::render::{Event, Render, json};
 use crate::openai::usage::Usage;
 use crate::run::Answer;
 
@@ -17,11 +20,17 @@ pub struct Chunks {
     choices: usize,
     include_usage: bool,
     prompt_tokens: u64,
+    calls: Calls,
 }
 
 impl Render for Chunks {
     fn body(&self, answers: &[Arc<Answer>]) -> String {
-        json(&completion(&self.head, answers, self.prompt_tokens))
+        json(&completion(
+            &self.head,
+            answers,
+            self.prompt_tokens,
+            self.calls,
+        ))
     }
 
     /// Who speaks.
@@ -48,7 +57,7 @@ impl Render for Chunks {
         Some(self.delta(0, &Delta::default()))
     }
 
-    /// The sources and the finish reason.
+    /// The sources, the calls, and the finish reason.
     fn end(&mut self, index: usize, answer: &Answer) -> Vec<Event> {
         let mut chunks = Vec::new();
         let annotations = Annotation::all(answer);
@@ -59,7 +68,14 @@ impl Render for Chunks {
             };
             chunks.push(self.delta(index, &sources));
         }
-        let reason = finish_reason(answer.finish);
+        for calls in Told::parts(answer, self.calls) {
+            let calls = Delta {
+                calls,
+                ..Delta::default()
+            };
+            chunks.push(self.delta(index, &calls));
+        }
+        let reason = finish_reason(answer.finish, self.calls);
         chunks.push(self.choice(index, &Delta::default(), Some(reason)));
         chunks
     }
@@ -69,12 +85,8 @@ impl Render for Chunks {
         let usage = || Usage::of(self.prompt_tokens, answers);
         let usage = self
             .include_usage
-            .then(|| self.chunk(&[], Some(Some(usage()))));
+            .then(|| self.chunk(Vec::new(), Some(Some(usage()))));
         usage.into_iter().chain([Event::done()]).collect()
-    }
-
-    fn failed(&mut self, fault: &Fault<'_>) -> (Vec<Event>, Ending) {
-        fault.broken_off()
     }
 }
 
@@ -86,7 +98,13 @@ impl Chunks {
             choices,
             include_usage,
             prompt_tokens,
+            calls: Calls::default(),
         }
+    }
+
+    /// Calls are told so.
+    pub fn telling(self, calls: Calls) -> Self {
+        Self { calls, ..self }
     }
 
     fn delta(&self, index: usize, delta: &Delta<'_>) -> Event {
@@ -100,31 +118,13 @@ impl Chunks {
             logprobs: None,
             finish_reason: reason,
         };
-        self.chunk(&[choice], self.include_usage.then_some(None))
+        self.chunk(vec![choice], self.include_usage.then_some(None))
     }
 
-    fn chunk(&self, choices: &[Choice<'_>], usage: Option<Option<Usage>>) -> Event {
-        Event::unnamed(json(&Chunk {
-            id: &self.head.id,
-            object: "chat.completion.chunk",
-            created: self.head.created,
-            model: &self.head.model,
-            choices,
-            usage,
-        }))
+    fn chunk(&self, choices: Vec<Choice<'_>>, usage: Option<Option<Usage>>) -> Event {
+        let object = "chat.completion.chunk";
+        Event::unnamed(json(&Choices::new(object, &self.head, choices, usage)))
     }
-}
-
-#[derive(Serialize)]
-struct Chunk<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: &'a [Choice<'a>],
-    /// Absent where usage was not asked for, `null` on all chunks but the last where it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<Usage>>,
 }
 
 #[derive(Serialize)]
@@ -143,4 +143,6 @@ struct Delta<'a> {
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     annotations: Vec<Annotation<'a>>,
+    #[serde(flatten)]
+    calls: Told<'a>,
 }

@@ -1,19 +1,22 @@
 //! A request for a chat completion becomes a turn.
 
-use std::fmt;
-
 use super::messages::split;
 use super::request::ChatRequest;
 use crate::conversation::{Limits, Turn};
 use crate::openai::basis::{self, Basis};
 use crate::openai::fields::Fields;
+use crate::openai::forms::{self, Calls};
 use crate::openai::params::{self, CHAT};
 use crate::openai::{Envelope, Error, Policy};
 
 /// A request understood: the turn, and how the caller wants to be answered.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Asked {
     pub turn: Turn,
+    /// How many answers are wanted.
+    pub choices: usize,
+    /// How calls are told.
+    pub calls: Calls,
     pub stream: bool,
     /// Whether a stream ends with a chunk that tells the usage.
     pub include_usage: bool,
@@ -24,15 +27,6 @@ pub struct Asked {
     pub prompt_tokens: u64,
 }
 
-impl fmt::Debug for Asked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asked")
-            .field("model", &self.model)
-            .field("stream", &self.stream)
-            .finish_non_exhaustive()
-    }
-}
-
 impl ChatRequest {
     /// What the request asks for, or why it cannot be had.
     pub fn into_turn(self, envelope: Envelope, policy: &Policy) -> Result<Asked, Error> {
@@ -40,18 +34,22 @@ impl ChatRequest {
         let basis = Basis::read(envelope, fields, policy)?;
         let include_usage = basis.include_usage(fields)?;
         let limits = limits(fields)?;
-        fields.count("n")?;
-        let ignored = params::ignored(CHAT, &self.fields, policy)?;
+        let choices = basis::choices(fields)?;
+        let wanted = forms::of_chat(fields, policy)?;
+        let ignored = params::ignored(CHAT, &self.fields, &wanted.unheeded, policy)?;
         let split = split(self.messages)?;
         let prompt_tokens = split.tokens();
         let stream = basis.stream;
         let turn = Turn {
             limits,
+            form: wanted.form,
             ..basis.turn(split)
         };
         Ok(Asked {
             model: turn.model.clone(),
             turn,
+            choices,
+            calls: wanted.calls,
             stream,
             include_usage,
             ignored,

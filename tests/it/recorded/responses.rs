@@ -57,7 +57,9 @@ fn request(asked: &Asked) -> String {
 fn requests_for_responses_become_the_turns_they_mean() {
     insta::assert_snapshot!(told("responses", line), @r#"
     ai-sdk-openai generate-object
-      Unsupported Some("text")
+      Nothing
+      prompt User "Best region?"
+      form Json
     ai-sdk-openai generate-text
       Nothing
       instructions "Be brief."
@@ -75,24 +77,28 @@ fn requests_for_responses_become_the_turns_they_mean() {
       history User "Orders in the north?"
       history Assistant "" calls orders({"region":"North"}) as call_80
       prompt Tool "{\"orders\":3}" answers call_80
-      ignored tools, tool_choice
+      form Calls
     ai-sdk-openai two-turns-2
       InvalidValue Some("input[1].id")
     instructor tools
-      Unsupported Some("text")
+      Nothing
+      prompt User "Best region?"
+      form Calls
     langchain-js invoke-2
       Nothing
       history User "Orders?"
       history Assistant "North leads."
       prompt User "And 2025?"
     langchain-js structured
-      Unsupported Some("text")
+      Nothing
+      prompt User "Best region?"
+      form Json
     langchain-js tools-2
       Nothing
       history User "Orders in the north?"
       history Assistant "" calls orders({"region": "North"}) as call_160
       prompt Tool "3" answers call_160
-      ignored tools
+      form Calls
     langchain-python invoke-2
       Nothing
       history User "Orders by region?"
@@ -101,24 +107,28 @@ fn requests_for_responses_become_the_turns_they_mean() {
     langchain-python previous-2
       UnknownResponse None
     langchain-python structured
-      Unsupported Some("text")
+      Nothing
+      prompt User "Best region?"
+      form Json
     langchain-python tools-2
       Nothing
       history User "Orders in the north?"
       history Assistant "" calls orders({"region": "North"}) as call_450
       prompt Tool "3" answers call_450
-      ignored tools
+      form Calls
     langchain-python tools-v1-2
       Nothing
       history User "Orders in the north?"
       history Assistant "" calls orders({"region":"North"}) as call_470
       prompt Tool "3" answers call_470
-      ignored tools
+      form Calls
     litellm create
       Nothing
       prompt User "Orders?"
     litellm parse
-      Unsupported Some("text")
+      Nothing
+      prompt User "Orders?"
+      form Json
     llm continue-2
       stream
       not stored
@@ -127,7 +137,11 @@ fn requests_for_responses_become_the_turns_they_mean() {
       history Assistant "North leads."
       prompt User "And 2025?"
     llm schema
-      Unsupported Some("text")
+      stream
+      not stored
+      Nothing
+      prompt User "Best region?"
+      form Json
     llm tools-2
       stream
       not stored
@@ -135,7 +149,7 @@ fn requests_for_responses_become_the_turns_they_mean() {
       history User "Orders in the north?"
       history Assistant "" calls orders({"region": "North"}) as call_220
       prompt Tool "3" answers call_220
-      ignored tools
+      form Calls
     openai-node background-3
       POST /v1/responses/resp_00000033/cancel
     openai-node background-4
@@ -159,7 +173,9 @@ fn requests_for_responses_become_the_turns_they_mean() {
     openai-node input-items
       Paging { limit: 20, order: Ascending, after: None }
     openai-node parse
-      Unsupported Some("text")
+      Nothing
+      prompt User "Best region?"
+      form Json
     openai-node previous-2
       UnknownResponse None
     openai-node resent-2
@@ -180,11 +196,11 @@ fn requests_for_responses_become_the_turns_they_mean() {
       history User "Orders in the north?"
       history Assistant "" calls orders({"region": "North"}) as call_310
       prompt Tool "3" answers call_310
-      ignored tools
+      form Calls
     openai-node tools
       Nothing
       prompt User "Orders in the north?"
-      ignored tools
+      form Calls
     openai-python background-2
       Retrieval { stream: false, starting_after: None }
     openai-python background-3
@@ -216,11 +232,18 @@ fn requests_for_responses_become_the_turns_they_mean() {
       stop [], at most Some(200)
       ignored include, truncation
     openai-python json-object
-      Unsupported Some("text")
+      Nothing
+      prompt User "Best region as JSON?"
+      form Json
     openai-python parse-stream
-      Unsupported Some("text")
+      stream
+      Nothing
+      prompt User "Best region?"
+      form Json
     openai-python parse
-      Unsupported Some("text")
+      Nothing
+      prompt User "Best region?"
+      form Json
     openai-python previous-2
       UnknownResponse None
     openai-python resent-2
@@ -239,25 +262,33 @@ fn requests_for_responses_become_the_turns_they_mean() {
       Nothing
       prompt User "Orders?"
     openai-python tool-named
-      Unsupported Some("tool_choice")
+      Nothing
+      prompt User "Orders in the north?"
+      form Calls
     openai-python tools-2
       Nothing
       history User "Orders in the north?"
       history Assistant "" calls orders({"region": "North"}) as call_130
       prompt Tool "3" answers call_130
-      ignored tools
+      form Calls
     openai-python tools-previous-2
       UnknownResponse None
     openai-python tools-previous
-      Unsupported Some("tool_choice")
+      Nothing
+      prompt User "Orders in the north?"
+      form Calls
     openai-python tools
       Nothing
       prompt User "Orders in the north?"
-      ignored tools
+      form Calls
     pydantic-ai output-native
-      Unsupported Some("text")
+      Nothing
+      prompt User "Best region?"
+      form Json
     pydantic-ai output
-      Unsupported Some("tool_choice")
+      Nothing
+      prompt User "Best region?"
+      form Calls
     pydantic-ai text-2
       Nothing
       instructions "Be brief."
@@ -269,6 +300,6 @@ fn requests_for_responses_become_the_turns_they_mean() {
       history User "Orders in the north?"
       history Assistant "" calls orders({"region":"North"}) as call_540
       prompt Tool "3" answers call_540
-      ignored tool_choice, tools
+      form Calls
     "#);
 }

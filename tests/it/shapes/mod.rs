@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_openai::types::chat::CreateChatCompletionResponse;
 use chaturdata_proxy::conversation::ToolCall;
 use chaturdata_proxy::ids::ResponseId;
+use chaturdata_proxy::openai::forms::Calls;
 use chaturdata_proxy::openai::{Head, chat};
 use chaturdata_proxy::run::{Answer, Finish};
 use chaturdata_proxy::upstream::Annotation;
@@ -90,9 +91,15 @@ fn head(id: &str) -> Head {
 
 #[test]
 fn a_chat_completion_is_what_the_document_says() {
-    for answer in [answer(Finish::Stop), answer(Finish::Length), with_sources()] {
+    for answer in [
+        answer(Finish::Stop),
+        answer(Finish::Length),
+        with_sources(),
+        with_calls(),
+    ] {
         let head = head("chatcmpl-1");
-        let body = chat::completion(&head, &answer, 8);
+        let answers = [Arc::new(answer)];
+        let body = chat::completion(&head, &answers, 8, Calls::Tools);
         told::<CreateChatCompletionResponse>("CreateChatCompletionResponse", body);
     }
 }

@@ -14,7 +14,7 @@ use chaturdata_proxy::run::{self, Answer, Finish};
 use serde_json::{Value, json};
 
 use super::{ID, answer, check, told, with_calls, with_sources};
-use crate::goldens::{envelope, goldens};
+use crate::goldens::{envelope, goldens_in};
 
 fn response() -> Response {
     Response {
@@ -55,7 +55,10 @@ fn outspoken() -> Value {
 fn asked(body: &Value) -> Asked {
     let request: ResponseRequest = serde_json::from_value(body.clone()).unwrap();
     request
-        .into_turn(envelope(&goldens("")[0]), &Policy::default())
+        .into_turn(
+            envelope(&goldens_in("tests/it/goldens")[0]),
+            &Policy::default(),
+        )
         .unwrap()
 }
 
@@ -320,22 +323,6 @@ fn read(events: &[Event]) -> Vec<Value> {
     read.collect()
 }
 
-const FAILS: run::Error = run::Error::Failed(String::new());
-const LATE: run::Error = run::Error::Timeout;
-
-fn failed(events: &mut Events, error: &run::Error) -> Vec<Event> {
-    let fault = Fault {
-        error,
-        message: "no table orders",
-        code: "run_failed",
-        envelope: "",
-    };
-    let (told, ending) = events.failed(&fault);
-    let goes_on = *error == LATE;
-    assert_eq!(ending == Ending::BrokenOff, goes_on);
-    told
-}
-
 /// The document has no schema for the event that tells a source.
 fn schema(name: &str) -> Option<&'static str> {
     Some(match name {
@@ -428,7 +415,7 @@ fn a_stream_tells_each_call() {
 fn a_stream_tells_sources_before_the_text_is_done() {
     let events = stream(response(), None, &with_sources());
 
-    let names: Vec<_> = events.iter().map(|event| event.name).collect();
+    let names: Vec<_> = events.iter().filter_map(|event| event.name).collect();
     let source = names
         .iter()
         .position(|name| name.ends_with("annotation.added"));
@@ -469,11 +456,14 @@ fn a_response_in_the_background_is_queued_first() {
 
 #[test]
 fn a_stream_may_end_in_more_than_one_way() {
+    let failed = run::Error::Failed(String::new());
     let ends = [
         Events::new(response(), None).end(0, &answer(Finish::Length)),
         Events::new(response(), None).end(0, &Answer::default()),
-        failed(&mut Events::new(response(), None), &FAILS),
-        failed(&mut Events::new(response(), None), &LATE),
+        Events::new(response(), None).failed(&fault(&failed)).0,
+        Events::new(response(), None)
+            .failed(&fault(&run::Error::Timeout))
+            .0,
     ];
 
     let last: Vec<_> = ends
@@ -516,10 +506,33 @@ fn the_end_is_told_to_a_caller_that_has_more_events_than_there_are() {
     for told in [
         of(|events| events.end(0, &answer(Finish::Stop))),
         of(|events| events.end(0, &with_calls())),
-        of(|events| failed(events, &FAILS)),
-        of(|events| failed(events, &LATE)),
+        of(|events| events.failed(&fault(&run::Error::Internal)).0),
+        of(|events| events.failed(&fault(&run::Error::Timeout)).0),
     ] {
         assert_eq!(told.len(), 1);
         assert_eq!(told[0]["sequence_number"], 41);
+    }
+}
+
+#[test]
+fn a_stream_is_broken_off_where_its_run_goes_on() {
+    for (error, ending) in [
+        (run::Error::Timeout, Ending::BrokenOff),
+        (run::Error::ShuttingDown, Ending::BrokenOff),
+        (run::Error::Failed(String::new()), Ending::Whole),
+        (run::Error::Expired, Ending::Whole),
+    ] {
+        let (_, told) = Events::new(response(), None).failed(&fault(&error));
+
+        assert_eq!(told, ending, "{error}");
+    }
+}
+
+fn fault(error: &run::Error) -> Fault<'_> {
+    Fault {
+        error,
+        message: "not yet",
+        code: "run_timeout",
+        envelope: "{}",
     }
 }
