@@ -27,6 +27,7 @@ pub struct Config {
     pub parameters: Parameters,
     pub conversations: Conversations,
     pub run: Run,
+    pub structured: Structured,
     pub pace: Pace,
     pub stream: Stream,
     pub sandbox: Sandbox,
@@ -163,6 +164,12 @@ pub enum OnUnknown {
     Replay,
     /// Tell the caller.
     Tell,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Structured {
+    pub repairs: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fingerprint::{digest, instructions};
+use super::fingerprint::{digest, form, instructions};
 use super::queue::{Held, Waiting};
 use super::salt::Salt;
 use super::side::{self, SideCall};
@@ -47,6 +47,7 @@ pub struct Hashes {
     pub history: Vec<Digest>,
     pub prompt: Vec<Digest>,
     pub instructions: Digest,
+    pub form: Option<Digest>,
 }
 
 /// Where a turn belongs, claimed for it.
@@ -113,6 +114,7 @@ impl Hashes {
                 .map(|message| digest(salt, message))
                 .collect(),
             instructions: instructions(salt, turn.instructions.as_deref()),
+            form: turn.form.as_deref().map(|wanted| form(salt, wanted)),
         }
     }
 }
@@ -267,8 +269,9 @@ impl Resolver {
 
     fn beside(&self, turn: &Turn, call: SideCall) -> Choice {
         let answer = match self.side_calls {
-            SideCalls::Local => side::answer(call, turn),
-            SideCalls::Scratch | SideCalls::Off => None,
+            // The shape that is known of a side call need not be the form that is asked for.
+            SideCalls::Local if turn.form.is_none() => side::answer(call, turn),
+            SideCalls::Local | SideCalls::Scratch | SideCalls::Off => None,
         };
         match answer {
             Some(answer) => Choice::Local(answer),
@@ -437,7 +440,7 @@ impl Resolver {
             passed: VecDeque::new(),
             doubted: false,
             origin: None,
-            form: None,
+            form: hashes.form,
         };
         branch.advance(hashes.roll, &hashes.history);
         branch

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{Answer, Error, Place};
 use crate::conversation::{Decision, Limits};
+use crate::form::Form;
 use crate::ids::{Digest, Handle, Tenant};
 use crate::store::record::{self, Cut, Phase, Times, TurnId};
 use crate::store::{Branch, Slot, Store};
@@ -45,8 +46,15 @@ pub struct Callers {
     record: Option<record::Turn>,
     /// Nothing is under way: the first caller that asks again has the turn carried on.
     asleep: bool,
-    /// How a caller that asked again wants the answer cut, where the record does not say.
-    limits: Option<Limits>,
+    /// How a caller that asked again wants the answer, where the record does not say.
+    wanted: Option<Wanted>,
+}
+
+/// How an answer is to be made of what a thread shows.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub limits: Limits,
+    pub form: Option<Arc<Form>>,
 }
 
 /// How a caller's place at a run ended.
@@ -79,7 +87,7 @@ impl Run {
             },
             record: None,
             asleep: false,
-            limits: None,
+            wanted: None,
         };
         Arc::new(Self {
             id: store.new_turn(),
@@ -130,7 +138,7 @@ impl Run {
                 times,
                 record: Some(turn),
                 asleep,
-                limits: None,
+                wanted: None,
             }),
         })
     }
@@ -186,6 +194,22 @@ impl Run {
         let turn = callers.whole();
         let turn = turn.as_ref().map(|turn| (self.id, turn));
         self.store.change_with(slot, turn, branch);
+    }
+
+    /// As [`Run::note_with`], where the branch's tip moves.
+    pub fn advance(
+        &self,
+        slot: &Slot,
+        change: impl FnOnce(&mut record::Turn),
+        branch: impl FnOnce(&mut Branch),
+    ) {
+        let mut callers = self.callers();
+        if let Some(record) = &mut callers.record {
+            change(record);
+        }
+        let turn = callers.whole();
+        let turn = turn.as_ref().map(|turn| (self.id, turn));
+        self.store.advance(slot, turn, branch);
     }
 
     /// What is remembered.
@@ -317,27 +341,33 @@ impl Run {
         self.callers().asleep = true;
     }
 
-    /// How a caller that attached wants the answer cut.
-    pub fn wants(&self, limits: &Limits) {
+    /// How a caller that attached wants the answer.
+    pub fn wants(&self, limits: &Limits, form: Option<&Arc<Form>>) {
         let mut callers = self.callers();
         let unsaid = callers
             .record
             .as_ref()
             .is_some_and(|record| record.cut == Cut::Unsaid);
-        if unsaid && callers.limits.is_none() {
-            callers.limits = Some(limits.clone());
+        if unsaid && callers.wanted.is_none() {
+            callers.wanted = Some(Wanted {
+                limits: limits.clone(),
+                form: form.cloned(),
+            });
         }
     }
 
-    /// How the answer is cut, as far as anybody has said.
-    pub fn limits(&self) -> Option<Limits> {
+    /// How the answer is wanted, as far as anybody has said.
+    pub fn wanted(&self) -> Option<Wanted> {
         let callers = self.callers();
         match callers.record.as_ref()?.cut {
-            Cut::At(max_tokens) => Some(Limits {
-                stop: Vec::new(),
-                max_tokens,
+            Cut::At(max_tokens) => Some(Wanted {
+                limits: Limits {
+                    stop: Vec::new(),
+                    max_tokens,
+                },
+                form: None,
             }),
-            Cut::Unsaid => callers.limits.clone(),
+            Cut::Unsaid => callers.wanted.clone(),
         }
     }
 

@@ -22,12 +22,13 @@ use crate::conversation::resolve::{Continuation, Hashes, Resolver, Secrets, Unre
 use crate::conversation::salt::Salt;
 use crate::conversation::transcript::{self, Lead};
 use crate::conversation::{Decision, Plan, Turn};
+use crate::form::{self, Form};
 use crate::ids::{Digest, Handle};
 use crate::metrics::{Metrics, Outcome};
 use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Nowhere};
 use crate::store::record::Phase;
-use crate::store::{Bounds, BranchId, Restored, Store};
+use crate::store::{Bounds, Branch, BranchId, Restored, Store};
 use crate::upstream::Upstream;
 
 /// Starts runs, and gives callers a place at them.
@@ -48,6 +49,8 @@ pub struct Shared {
     strict: bool,
     /// Bytes of earlier conversation that begin a thread.
     pub transcript: usize,
+    /// How often an answer that is not in the form that was asked for is mended.
+    pub repairs: u32,
     pub ledger: Ledger,
     pub active: Shares,
     pub left: Left,
@@ -119,6 +122,7 @@ impl Runner {
             metrics,
             settings: config.run.clone(),
             strict: config.store.strict,
+            repairs: config.structured.repairs,
             transcript: usize::try_from(conversations.transcript).unwrap_or(usize::MAX),
             left: Left::default(),
             tasks: TaskTracker::new(),
@@ -192,7 +196,7 @@ impl Runner {
     fn attach(&self, run: Arc<Run>, turn: Turn, hashes: Hashes) -> Subscription {
         let shared = &self.0;
         let deadline = turn.deadline;
-        run.wants(&turn.limits);
+        run.wants(&turn.limits, turn.form.as_ref());
         let Some(left) = run.wake() else {
             return self.subscribe(run, deadline, true);
         };
@@ -235,13 +239,13 @@ impl Runner {
             .resolver
             .preview(turn, &hashes)
             .map_err(not_resolved)?;
-        let held = branch.map(|slot| slot.look(|branch| branch.instructions));
-        let lead = match held {
+        let lead = match branch.map(|slot| slot.branch()) {
             Some(held) => shared.lead_of_append(turn, &hashes, &held),
             None => Lead {
                 instructions: turn.instructions.as_deref(),
                 updated: false,
                 transcript: transcript::bounded(&turn.history, shared.transcript),
+                form: turn.form.as_deref().map(Form::block),
             },
         };
         let prompt = transcript::prompt(&turn.history, &turn.prompt);
@@ -361,15 +365,21 @@ impl Shared {
         Some(self.salt.hash("idempotency key", fields))
     }
 
-    /// What leads a prompt on a thread that knows instructions with the hash `held`. Where a
-    /// request is new text alone, saying no instructions leaves those that are.
-    pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, held: &[u8; 32]) -> Lead<'a> {
+    /// What is said around a prompt on a thread that was told this much. Where a request is new text
+    /// alone, saying no instructions leaves those that are.
+    pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, held: &Branch) -> Lead<'a> {
         let silent = turn.history.is_empty() && turn.instructions.is_none();
-        let updated = !silent && hashes.instructions != *held;
+        let updated = !silent && hashes.instructions != held.instructions;
+        let form = match &turn.form {
+            Some(form) if hashes.form == held.form => Some(form.reminder()),
+            Some(form) => Some(form.block()),
+            None => held.form.map(|_| form::WITHDRAWN),
+        };
         Lead {
             instructions: turn.instructions.as_deref().filter(|_| updated),
             updated,
             transcript: None,
+            form,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod growth;
 pub mod ledger;
 pub mod listing;
 pub mod live;
+pub mod mend;
 pub mod pace;
 pub mod poll;
 pub mod post;
@@ -111,13 +112,13 @@ pub enum Error {
     /// The upstream answered with nonsense, before or after it took the message.
     #[error("the upstream gave no usable answer: {what}")]
     Upstream { what: String, posted: bool },
-    /// The run failed, in the upstream's words.
     /// The answer is not what was asked for, and could not be mended; in the checker's words.
     #[error("the answer is not in the form that was asked for: {0}")]
     Unformed(String),
     /// No response of the tenant has this id.
     #[error("there is no response {0} here")]
     NoResponse(String),
+    /// The run failed, in the upstream's words.
     #[error("the run failed: {0}")]
     Failed(String),
     #[error("the run was cancelled: {0}")]

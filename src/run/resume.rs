@@ -6,10 +6,11 @@ use tokio::time::{Instant, sleep};
 
 use super::answer::{Reading, read_off};
 use super::audience::Run;
-use super::carry::Carry;
-use super::ending::{Ending, advance, ending, said};
+use super::carry::{Carry, Outcome};
+use super::ending::{Ending, advance, said};
 use super::listing::Listing;
 use super::live::Shared;
+use super::mend::Mend;
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
 use super::replay::TRANSCRIPT_READS;
@@ -18,8 +19,8 @@ use crate::config::OnUnknown;
 use crate::conversation::Caller;
 use crate::conversation::queue::Held;
 use crate::ids::Digest;
-use crate::store::BranchId;
 use crate::store::record::{Phase, Turn};
+use crate::store::{BranchId, Slot};
 use crate::upstream::{self, Posted, ThreadId};
 
 /// A turn whose run may be under way. Nothing of it is posted: its text is not remembered.
@@ -117,7 +118,7 @@ impl Resume {
         };
         let report = |polls, _: &str| self.run.report(|progress| progress.polls = polls);
         match poll.follow(&accepted, report).await {
-            Ended::Answered(reading, finish) => self.answered(&reading, finish),
+            Ended::Answered(reading, finish) => self.answered(&reading, finish).await,
             Ended::Lost => {
                 self.close();
                 Stand::Rests(Phase::Lost, interrupted())
@@ -142,17 +143,35 @@ impl Resume {
         }
     }
 
-    fn answered(&self, reading: &Reading, finish: Finish) -> Stand {
+    async fn answered(&self, reading: &Reading, finish: Finish) -> Stand {
         let salt = &self.shared.salt;
-        let Some(limits) = self.run.limits() else {
-            // Where it is cut, and so what its caller will show of it, only the request says.
+        let Some(wanted) = self.run.wanted() else {
+            // Where it is cut, or in which form it is wanted, and so what its caller will show of it, only
+            // the request says.
             let whole = said(salt, reading.text.as_deref().unwrap_or_default());
             return Stand::Rests(Phase::Answered(whole), interrupted());
         };
-        let ending = ending(salt, &limits, reading, finish);
-        if let Some(held) = &self.held {
-            let told = (&ending.answer, reading);
-            advance(&self.shared.store, salt, &held.slot, &self.turn, told);
+        let mend = Mend {
+            shared: &self.shared,
+            run: &self.run,
+            caller: &self.caller,
+            wanted: &wanted,
+            limit: self.limit,
+        };
+        let ending = match mend.ending(reading, finish).await {
+            Ok(ending) => ending,
+            Err(error @ Error::KeyRefused(_)) => return Stand::Left(error),
+            Err(error) => {
+                self.close();
+                return Stand::Ended(Err(error));
+            }
+        };
+        match &self.held {
+            Some(held) => {
+                let told = (&ending, reading);
+                advance(salt, &self.run, &held.slot, &self.turn, told);
+            }
+            None => self.run.note(|turn| ending.note(turn)),
         }
         Stand::Ended(Ok(ending))
     }
@@ -174,30 +193,37 @@ impl Carry {
     /// To the end, from where an earlier process has left the turn.
     pub async fn on(mut self, left: Turn) {
         let outcome = match self.recollect(&left).await {
-            Ok(Some(ending)) => Ok(ending),
-            Ok(None) => match self.shared.resolver.resolve(&self.turn, &self.hashes) {
-                Ok(resolved) => {
-                    self.conversation.clone_from(&resolved.conversation);
-                    self.run.report(|progress| {
-                        progress.place.conversation = resolved.conversation.to_string();
-                        progress.place.decision = resolved.decision;
-                    });
-                    self.steps(resolved.continuation).await
-                }
-                Err(unresolved) => Err(unresolved.into()),
+            Ok(Some((reading, finish))) => match self.recall(&left, &reading, finish).await {
+                Err(error) if !error.stands() => return self.rest(error),
+                outcome => outcome,
             },
-            Err(error) => {
-                self.shared.put_to_rest(&self.run);
-                self.run.end(Err(error));
-                return;
-            }
+            Ok(None) => self.anew().await,
+            Err(error) => return self.rest(error),
         };
         self.tell(outcome).await;
     }
 
-    /// The answer that the turn had before the restart, as its thread shows it. `None` where the turn
+    /// Nothing more can be done for now: the next who asks has the turn carried on.
+    fn rest(&self, error: Error) {
+        self.shared.put_to_rest(&self.run);
+        self.run.end(Err(error));
+    }
+
+    /// As a turn that nothing came of.
+    async fn anew(&mut self) -> Outcome {
+        let resolved = self.shared.resolver.resolve(&self.turn, &self.hashes);
+        let resolved = resolved.map_err(Error::from)?;
+        self.conversation.clone_from(&resolved.conversation);
+        self.run.report(|progress| {
+            progress.place.conversation = resolved.conversation.to_string();
+            progress.place.decision = resolved.decision;
+        });
+        self.steps(resolved.continuation).await
+    }
+
+    /// What the thread shows of the answer that the turn had before the restart. `None` where the turn
     /// had none, or the thread is lost.
-    async fn recollect(&self, left: &Turn) -> Result<Option<Ending>, Error> {
+    async fn recollect(&self, left: &Turn) -> Result<Option<(Reading, Finish)>, Error> {
         let (Phase::Answered(_), Some(thread)) = (left.phase, &left.thread) else {
             return Ok(None);
         };
@@ -207,7 +233,7 @@ impl Carry {
         for failures in 1..=TRANSCRIPT_READS {
             match self.shared.calls.read(&self.turn.caller, &thread).await {
                 Ok(listing) => match self.recognise(left, &listing) {
-                    Some(ending) => return Ok(Some(ending)),
+                    Some(shown) => return Ok(Some(shown)),
                     None => {
                         fault = Error::Upstream {
                             what: "the answer is not in its thread any more".to_owned(),
@@ -231,25 +257,44 @@ impl Carry {
         Err(fault)
     }
 
-    /// What one read shows of an answer. Where only this request says how much of it its caller sees,
-    /// the tip is moved by it.
-    fn recognise(&self, left: &Turn, listing: &Listing) -> Option<Ending> {
-        let salt = &self.shared.salt;
+    /// What one read shows of an answer, if it is the one that was there.
+    fn recognise(&self, left: &Turn, listing: &Listing) -> Option<(Reading, Finish)> {
         let reading = read_off(&left.seen, left.posted, listing);
         let finish = match listing.status {
             Some(upstream::RunStatus::Incomplete) => Finish::Length,
             _ => Finish::Stop,
         };
-        let ending = ending(salt, &self.turn.limits, &reading, finish);
-        if !reading.ours || left.phase != Phase::Answered(ending.whole) {
-            return None;
-        }
+        let text = reading.text.as_deref().unwrap_or_default();
+        let whole = said(&self.shared.salt, text);
+        (reading.ours && left.phase == Phase::Answered(whole)).then_some((reading, finish))
+    }
+
+    /// The answer that the turn had. Where only this request says how much of it its caller sees, or in
+    /// which form, the tip is moved by it.
+    async fn recall(&self, left: &Turn, reading: &Reading, finish: Finish) -> Outcome {
+        let ending = match self.ending(reading, finish).await {
+            Ok(ending) => ending,
+            Err(error) => {
+                if error.stands() {
+                    self.shared.close(left.branch);
+                }
+                return Err(error);
+            }
+        };
+        // An answer that was mended stands on a thread of its own; the tip was moved by it before.
+        let is_its_own = |slot: &Slot| {
+            let thread = left.thread.as_deref();
+            slot.look(|branch| branch.thread.as_ref().map(|id| &*id.0) == thread)
+        };
         if let Some(slot) = self.shared.store.branch(BranchId(left.branch))
+            && is_its_own(&slot)
             && let Ok(_lease) = slot.lease.try_lock()
         {
-            let told = (&ending.answer, &reading);
-            advance(&self.shared.store, salt, &slot, left, told);
+            let told = (&ending, reading);
+            advance(&self.shared.salt, &self.run, &slot, left, told);
+        } else {
+            self.run.note(|turn| ending.note(turn));
         }
-        Some(ending)
+        Ok(ending)
     }
 }

@@ -143,7 +143,8 @@ impl Shared {
     /// A place among the runs; a side call that is answered here needs none.
     pub fn share(&self, turn: &Turn, hashes: &Hashes) -> Result<Option<Share>, Error> {
         let messages = turn.history.iter().chain(&turn.prompt);
-        let bytes: usize = messages.map(|message| message.text.len()).sum();
+        let texts: usize = messages.map(|message| message.text.len()).sum();
+        let bytes = texts + turn.form.as_ref().map_or(0, |form| form.block().len());
         let full = match self.active.take(turn.caller.tenant, bytes as u64) {
             Ok(share) => return Ok(Some(share)),
             Err(full) => full,
