@@ -25,6 +25,12 @@ impl<'a> Fields<'a> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
+    /// The names of the fields that are there.
+    pub fn names(self) -> impl Iterator<Item = &'a str> {
+        let there = self.map.iter().filter(|(_, value)| !value.is_null());
+        there.map(|(name, _)| name.as_str())
+    }
+
     /// The field's path in the request.
     pub fn path(self, name: &str) -> String {
         format!("{}{name}", self.place)
@@ -45,10 +51,18 @@ impl<'a> Fields<'a> {
         })
     }
 
+    pub fn array(self, name: &str) -> Result<Option<&'a [Value]>, Error> {
+        let array = self.read(name, "an array", Value::as_array)?;
+        Ok(array.map(Vec::as_slice))
+    }
+
+    pub fn map(self, name: &str) -> Result<Option<&'a Map<String, Value>>, Error> {
+        self.read(name, "an object", Value::as_object)
+    }
+
     /// The fields of an object; `place` is its name with a dot.
     pub fn object(self, name: &str, place: &'static str) -> Result<Option<Self>, Error> {
-        let map = self.read(name, "an object", Value::as_object)?;
-        Ok(map.map(|map| Self { map, place }))
+        Ok(self.map(name)?.map(|map| Self { map, place }))
     }
 
     fn read<T>(

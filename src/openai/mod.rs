@@ -1,11 +1,20 @@
 //! The OpenAI wire as values: a request becomes a turn, what a run reports becomes a body or frames.
 
+mod basis;
 pub mod chat;
+pub mod completions;
+mod content;
+pub mod conversations;
 mod fields;
+pub mod items;
+pub mod list;
+pub mod messages;
+pub mod metadata;
 pub mod models;
 pub mod names;
 mod object;
 pub mod params;
+pub mod responses;
 pub mod usage;
 
 use std::fmt;
@@ -104,4 +113,6 @@ pub enum Reason {
     /// Understood, and not to be had here.
     Unsupported,
     UnknownModel,
+    /// No response of anybody's can have this id.
+    UnknownResponse,
 }

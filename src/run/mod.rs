@@ -55,6 +55,16 @@ pub struct Answer {
     pub annotations: Vec<Annotation>,
 }
 
+impl Answer {
+    /// The sources of what is left of the text: a cut may have taken the place of some.
+    pub fn sources(&self) -> impl Iterator<Item = &Annotation> {
+        let end = self.text.chars().count();
+        self.annotations
+            .iter()
+            .filter(move |source| source.end <= end)
+    }
+}
+
 /// Why an answer ends where it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {

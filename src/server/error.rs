@@ -239,6 +239,7 @@ fn of_request(error: &openai::Error) -> Verdict {
         openai::Reason::InvalidValue => (400, "invalid_value"),
         openai::Reason::Unsupported => (400, "unsupported_parameter"),
         openai::Reason::UnknownModel => (404, "model_not_found"),
+        openai::Reason::UnknownResponse => (404, "response_not_found"),
     };
     Verdict::new(status, REQUEST, code).param(error.param.as_deref())
 }

@@ -205,3 +205,86 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       ignored tools, parallel_tool_calls
     "#);
 }
+
+#[test]
+fn requests_of_frameworks_become_the_turns_they_mean() {
+    let clients = [
+        ("ai-sdk-compatible", "2.0.91"),
+        ("instructor", "1.17.0"),
+        ("langchain-js", "1.6.0"),
+        ("langchain-python", "1.7.4"),
+        ("litellm", "1.110.2"),
+        ("llama-index", "0.8.1"),
+        ("llm", "0.36"),
+        ("pydantic-ai", "2.68.0"),
+    ];
+    let of_each = clients.map(|(client, version)| format!("{client}\n{}", turns(client, version)));
+
+    insta::assert_snapshot!(of_each.concat(), @r#"
+    ai-sdk-compatible
+    messages
+      history User "Orders?"
+      history Assistant "Three."
+      prompt User "And 2025?"
+    stream-text-usage
+      stream, usage true
+      prompt User "Orders?"
+    instructor
+    md-json-again-2
+      instructions "\n            As a genius expert, your task is to understand the content and provide\n            the parsed objects in json that match the following json_schema:\n\n\n            {\n  \"properties\": {\n    \"region\": {\n      \"title\": \"Region\",\n      \"type\": \"string\"\n    },\n    \"orders\": {\n      \"title\": \"Orders\",\n      \"type\": \"integer\"\n    }\n  },\n  \"required\": [\n    \"region\",\n    \"orders\"\n  ],\n  \"title\": \"Upper\",\n  \"type\": \"object\"\n}\n\n            Make sure to return an instance of the JSON, not the schema itself\n"
+      history User "Best region?\n\nReturn the correct JSON response within a ```json codeblock. not the JSON_SCHEMA"
+      history Assistant "```json\n{\"region\": \"North\", \"orders\": 3}\n```"
+      prompt User "Correct your JSON ONLY RESPONSE, based on the following errors:\n1 validation error for Upper\nregion\n  Value error, the region must be upper case [type=value_error, input_value='North', input_type=str]\n    For further information visit https://errors.pydantic.dev/2.14/v/value_error"
+    langchain-js
+    invoke
+      instructions "Be brief."
+      prompt User "Orders?"
+      ignored temperature
+    stream
+      stream, usage true
+      prompt User "Orders?"
+    langchain-python
+    invoke
+      instructions "Be brief."
+      prompt User "Orders by region?"
+      ignored temperature
+    stream
+      stream, usage false
+      prompt User "Orders by region?"
+    litellm
+    completion
+      instructions "Be brief."
+      prompt User "Best region?"
+    stream
+      stream, usage false
+      prompt User "Best region?"
+    llama-index
+    chat
+      instructions "Be brief."
+      prompt User "Orders?"
+      ignored temperature
+    stream
+      stream, usage false
+      prompt User "Orders?"
+      ignored temperature
+    llm
+    continue-2
+      stream, usage true
+      history User "Orders?"
+      history Assistant "North leads."
+      prompt User "And 2025?"
+    prompt
+      stream, usage true
+      instructions "Be brief."
+      prompt User "Orders?"
+    pydantic-ai
+    stream
+      stream, usage true
+      prompt User "Orders?"
+    text-2
+      instructions "Be brief."
+      history User "Orders by region?"
+      history Assistant "North leads."
+      prompt User "And 2025?"
+    "#);
+}

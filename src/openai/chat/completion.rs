@@ -84,11 +84,8 @@ struct UrlCitation<'a> {
 }
 
 impl<'a> Annotation<'a> {
-    /// The sources of what is left of the text: a cut may have taken the place of some.
     pub fn all(answer: &'a Answer) -> Vec<Self> {
-        let end = answer.text.chars().count();
-        let left = answer.annotations.iter().filter(|source| source.end <= end);
-        left.map(Self::of).collect()
+        answer.sources().map(Self::of).collect()
     }
 
     fn of(source: &'a crate::upstream::Annotation) -> Self {

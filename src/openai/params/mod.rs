@@ -1,5 +1,7 @@
 //! What becomes of every field of an OpenAI request.
 
+mod completions;
+mod responses;
 mod table;
 
 use std::fmt::Write;
@@ -7,15 +9,22 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::chat::MOST_STOPS;
+use super::basis::MOST_STOPS;
 use super::{Error, Policy, models, names};
-use table::{CHAT, Parameter, Treatment, Verdict};
+pub use completions::COMPLETIONS;
+pub use responses::RESPONSES;
+pub use table::CHAT;
+use table::{Parameter, Treatment, Verdict};
 
 /// The fields of a request that change nothing here, or the first that cannot be had.
-pub fn ignored(fields: &Map<String, Value>, policy: &Policy) -> Result<Vec<String>, Error> {
+pub fn ignored(
+    table: &[Parameter],
+    fields: &Map<String, Value>,
+    policy: &Policy,
+) -> Result<Vec<String>, Error> {
     let mut ignored = Vec::new();
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-        let parameter = CHAT.iter().find(|parameter| parameter.name == name);
+        let parameter = table.iter().find(|parameter| parameter.name == name);
         let note = match parameter {
             Some(parameter) => match parameter.judge(value) {
                 Verdict::Served => continue,
@@ -152,7 +161,7 @@ mod tests {
             strict_parameters,
             ..Policy::default()
         };
-        ignored(fields.as_object().unwrap(), &policy)
+        ignored(CHAT, fields.as_object().unwrap(), &policy)
     }
 
     #[test]

@@ -1,0 +1,13 @@
+//! Responses: the request as a turn, the answer as a body or as numbered events.
+
+mod echo;
+mod events;
+mod request;
+mod response;
+mod turn;
+
+pub use echo::Echo;
+pub use events::{Event, Events};
+pub use request::ResponseRequest;
+pub use response::{Failure, Response, State, deleted, input_tokens};
+pub use turn::{Asked, Retrieval};
