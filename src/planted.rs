@@ -38,10 +38,18 @@ pub enum Bug {
     NoResume,
     /// A record changes without the record that belongs to it.
     TornUnits,
+    /// A thread is told of no form.
+    FormWithheld,
+    /// An answer that is not in its form is passed on.
+    FormUnchecked,
+    /// An answer is mended on its caller's thread.
+    MendsInPlace,
+    /// Another answer than the first takes the conversation's name.
+    ChoicesClaim,
 }
 
 impl Bug {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::ResendsBlindly,
         Self::ResendsWhereAbsent,
         Self::TakesTheLastMessage,
@@ -59,6 +67,10 @@ impl Bug {
         Self::TrustsTheDisk,
         Self::NoResume,
         Self::TornUnits,
+        Self::FormWithheld,
+        Self::FormUnchecked,
+        Self::MendsInPlace,
+        Self::ChoicesClaim,
     ];
 }
 

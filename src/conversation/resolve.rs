@@ -233,6 +233,13 @@ impl Resolver {
         {
             return Ok(self.beside(turn, call));
         }
+        if turn.choice > 0 {
+            let claimed = turn.names.handle.clone();
+            return Ok(Choice::Begin(Start {
+                decision: Decision::of_choice(turn),
+                handle: claimed.filter(|_| is_planted(Bug::ChoicesClaim)),
+            }));
+        }
         let opening = turn.history.is_empty();
         let begin = |decision, handle: Option<&Handle>| {
             Ok(Choice::Begin(Start {
@@ -298,7 +305,7 @@ impl Resolver {
         let older = self.store.at(&hashes.roll).into_iter().filter(|other| {
             other.id != slot.id
                 && other.look(|branch| {
-                    branch.tenant == turn.caller.tenant && branch.conversation() == Some(handle)
+                    branch.tenant == turn.caller.tenant && branch.handles.contains(handle)
                 })
         });
         let candidates = std::iter::once(slot.clone()).chain(older).collect();
@@ -427,9 +434,11 @@ impl Resolver {
 
     fn newborn(&self, turn: &Turn, hashes: &Hashes) -> Branch {
         let seed = Fingerprint::seed(&self.salt, &turn.caller.tenant, &turn.model, &turn.names);
+        // Who goes on with another answer than the first does so under the same name.
+        let beside = turn.names.handle.as_ref().filter(|_| turn.choice > 0);
         let mut branch = Branch {
             tenant: turn.caller.tenant,
-            handles: Vec::new(),
+            handles: beside.cloned().into_iter().collect(),
             narrow: turn.names.narrow.clone(),
             thread: None,
             tip: seed,

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::mend::Wanted;
 use super::{Answer, Error, Place};
-use crate::conversation::{Decision, Limits};
-use crate::form::Form;
+use crate::conversation::{Decision, Turn};
 use crate::ids::{Digest, Handle, Tenant};
 use crate::store::record::{self, Cut, Phase, Times, TurnId};
 use crate::store::{Branch, Slot, Store};
@@ -48,13 +48,6 @@ pub struct Callers {
     asleep: bool,
     /// How a caller that asked again wants the answer, where the record does not say.
     wanted: Option<Wanted>,
-}
-
-/// How an answer is to be made of what a thread shows.
-#[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    pub limits: Limits,
-    pub form: Option<Arc<Form>>,
 }
 
 /// How a caller's place at a run ended.
@@ -342,17 +335,14 @@ impl Run {
     }
 
     /// How a caller that attached wants the answer.
-    pub fn wants(&self, limits: &Limits, form: Option<&Arc<Form>>) {
+    pub fn wants(&self, turn: &Turn) {
         let mut callers = self.callers();
         let unsaid = callers
             .record
             .as_ref()
             .is_some_and(|record| record.cut == Cut::Unsaid);
         if unsaid && callers.wanted.is_none() {
-            callers.wanted = Some(Wanted {
-                limits: limits.clone(),
-                form: form.cloned(),
-            });
+            callers.wanted = Some(Wanted::by(turn));
         }
     }
 
@@ -360,13 +350,7 @@ impl Run {
     pub fn wanted(&self) -> Option<Wanted> {
         let callers = self.callers();
         match callers.record.as_ref()?.cut {
-            Cut::At(max_tokens) => Some(Wanted {
-                limits: Limits {
-                    stop: Vec::new(),
-                    max_tokens,
-                },
-                form: None,
-            }),
+            Cut::At(max_tokens) => Some(Wanted::text(max_tokens)),
             Cut::Unsaid => callers.wanted.clone(),
         }
     }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Reading;
-use super::audience::{Run, Wanted};
+use super::audience::Run;
+use super::choice::{Before, Earlier};
 use super::ending::{Ending, advance};
 use super::growth::Shown;
 use super::listing::mark;
 use super::live::{Shared, outcome};
-use super::mend::Mend;
+use super::mend::{Mend, Wanted};
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
 use super::{Answer, Error, Finish};
@@ -33,6 +34,9 @@ pub struct Carry {
     pub turn: Turn,
     pub hashes: Hashes,
     pub conversation: Handle,
+    /// What the turn follows on, where another answer to its request is the conversation's own and the
+    /// request does not say it.
+    pub earlier: Option<Arc<Earlier>>,
     /// When the run is given up.
     pub limit: Instant,
     /// An attempt may have reached the upstream; no later refusal changes that.
@@ -139,8 +143,8 @@ impl Carry {
                 Continuation::Append(held) => return Ok(Step::Append(held)),
                 Continuation::Begin(held, before) => {
                     return Ok(Step::Begin(Beginning {
+                        transcript: self.transcript_of_earlier(&held).await?,
                         held,
-                        transcript: self.transcript_of_history(),
                         before: before.and_then(|leads| {
                             let slot = self.shared.store.branch(leads.branch)?;
                             Some((slot, leads.delta))
@@ -182,6 +186,23 @@ impl Carry {
                 .report(|progress| progress.place.decision = resolved.decision);
             continuation = resolved.continuation;
         }
+    }
+
+    /// The conversation up to this turn, for a thread that begins with it.
+    async fn transcript_of_earlier(&self, held: &Held) -> Result<Option<String>, Error> {
+        let Some(earlier) = &self.earlier else {
+            return Ok(self.transcript_of_history());
+        };
+        let store = &self.shared.store;
+        let before = earlier.before(self).await;
+        let Before { transcript, point } = before.inspect_err(|_| store.forget(held.slot.id))?;
+        if let Some((tip, window)) = point {
+            store.change(&held.slot, |branch| {
+                branch.tip = tip;
+                branch.window = window;
+            });
+        }
+        Ok(transcript)
     }
 
     async fn append(&self, held: Held) -> Step {
@@ -364,10 +385,7 @@ impl Carry {
             shared: &self.shared,
             run: &self.run,
             caller: &self.turn.caller,
-            wanted: &Wanted {
-                limits: self.turn.limits.clone(),
-                form: self.turn.form.clone(),
-            },
+            wanted: &Wanted::by(&self.turn),
             limit: self.limit,
         };
         mend.ending(reading, finish).await

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::audience::{Ask, RequestKey, Run};
 use super::calls::Calls;
 use super::carry::Carry;
+use super::choice::Earlier;
 use super::ledger::Ledger;
 use super::pace::Pace;
 use super::restart::Left;
@@ -64,6 +65,12 @@ pub struct NotStarted {
     pub error: Error,
     /// `None` where the turn was not resolved.
     pub place: Option<Place>,
+}
+
+impl NotStarted {
+    pub fn without_place(error: Error) -> Self {
+        Self { error, place: None }
+    }
 }
 
 /// What runs rest on.
@@ -136,10 +143,14 @@ impl Runner {
 
     /// Finds the thread that the turn belongs to, and starts its run or attaches to one.
     pub fn start(&self, turn: Turn) -> Result<Subscription, NotStarted> {
+        Ok(self.begin(turn)?.1)
+    }
+
+    /// The run, and a place at it.
+    pub fn begin(&self, turn: Turn) -> Result<(Arc<Run>, Subscription), NotStarted> {
         let shared = &self.0;
-        let unresolved = |error| NotStarted { error, place: None };
         self.resume(&turn.caller);
-        let ask = shared.ask(&turn);
+        let ask = shared.ask(&turn, turn.choice);
         let keyed = ask.keyed.as_ref();
         // Before the turnstile, at which others wait.
         let hashes = Hashes::of(&shared.salt, &turn);
@@ -147,11 +158,13 @@ impl Runner {
         let attached = shared
             .ledger
             .attach(&ask.request, keyed, &turn.repeat)
-            .map_err(|_| unresolved(Error::KeyReused))?;
+            .map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         if let Some(run) = attached.filter(|_| !is_planted(Bug::NoRepeats)) {
-            return Ok(self.attach(run, turn, hashes));
+            let seat = self.attach(run.clone(), turn, hashes, None);
+            return Ok((run, seat));
         }
-        let share = shared.share(&turn, &hashes).map_err(unresolved)?;
+        let share = shared.share(&turn, &hashes);
+        let share = share.map_err(NotStarted::without_place)?;
         let resolved = shared
             .resolver
             .resolve(&turn, &hashes)
@@ -181,6 +194,7 @@ impl Runner {
                     turn,
                     hashes,
                     conversation: resolved.conversation,
+                    earlier: None,
                     limit: Instant::now() + shared.settings.limit,
                     doubt: false,
                 };
@@ -188,15 +202,22 @@ impl Runner {
             }
         }
         drop(turnstile);
-        Ok(self.subscribe(run, deadline, false))
+        let seat = self.subscribe(run.clone(), deadline, false);
+        Ok((run, seat))
     }
 
     /// A place at a run that the request is a repetition of; a run that an earlier process has left is
     /// carried on.
-    fn attach(&self, run: Arc<Run>, turn: Turn, hashes: Hashes) -> Subscription {
+    pub fn attach(
+        &self,
+        run: Arc<Run>,
+        turn: Turn,
+        hashes: Hashes,
+        earlier: Option<Arc<Earlier>>,
+    ) -> Subscription {
         let shared = &self.0;
         let deadline = turn.deadline;
-        run.wants(&turn.limits, turn.form.as_ref());
+        run.wants(&turn);
         let Some(left) = run.wake() else {
             return self.subscribe(run, deadline, true);
         };
@@ -204,6 +225,7 @@ impl Runner {
             shared: shared.clone(),
             run: run.clone(),
             hashes,
+            earlier,
             conversation: Handle(left.conversation.as_str().into()),
             limit: Instant::now() + shared.settings.limit,
             doubt: left.phase == Phase::Unknown,
@@ -219,14 +241,11 @@ impl Runner {
     /// What [`Runner::start`] would do; nothing is posted, claimed or remembered.
     pub fn plan(&self, turn: &Turn) -> Result<Plan, NotStarted> {
         let shared = &self.0;
-        let ask = shared.ask(turn);
+        let ask = shared.ask(turn, turn.choice);
         let attached = shared
             .ledger
             .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
-        let attached = attached.map_err(|_| NotStarted {
-            error: Error::KeyReused,
-            place: None,
-        })?;
+        let attached = attached.map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         if let Some(run) = attached {
             return Ok(Plan {
                 conversation: run.watch().borrow().place.conversation.clone(),
@@ -269,7 +288,7 @@ impl Runner {
         self.0.tasks.wait().await;
     }
 
-    fn subscribe(&self, run: Arc<Run>, deadline: Duration, attached: bool) -> Subscription {
+    pub fn subscribe(&self, run: Arc<Run>, deadline: Duration, attached: bool) -> Subscription {
         Subscription::new(run, deadline, attached, self.0.metrics.clone())
     }
 }
@@ -333,11 +352,22 @@ impl Shared {
         self.tasks.spawn(Box::pin(run));
     }
 
-    fn ask(&self, turn: &Turn) -> Ask {
+    /// What the request is, for one of its choices.
+    pub fn ask(&self, turn: &Turn, choice: u8) -> Ask {
         Ask {
             tenant: turn.caller.tenant,
-            request: self.request_key(turn),
-            keyed: self.idempotency_key(turn),
+            request: self.of_choice(choice, self.request_key(turn)),
+            keyed: self
+                .idempotency_key(turn)
+                .map(|key| self.of_choice(choice, key)),
+        }
+    }
+
+    /// Each choice is found again by itself.
+    fn of_choice(&self, choice: u8, key: RequestKey) -> RequestKey {
+        match choice {
+            0 => key,
+            _ => self.salt.hash("choice", [[choice].as_slice(), &key]),
         }
     }
 
@@ -371,7 +401,9 @@ impl Shared {
         let silent = turn.history.is_empty() && turn.instructions.is_none();
         let updated = !silent && hashes.instructions != held.instructions;
         let form = match &turn.form {
-            Some(form) if hashes.form == held.form => Some(form.reminder()),
+            Some(form) if hashes.form == held.form || is_planted(Bug::FormWithheld) => {
+                Some(form.reminder())
+            }
             Some(form) => Some(form.block()),
             None => held.form.map(|_| form::WITHDRAWN),
         };

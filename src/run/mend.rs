@@ -1,21 +1,63 @@
 //! Reads an answer in the form that was asked for. One that is not in it is mended, on a thread of its
 //! own, so that the caller's thread never hears of it.
 
+use std::fmt;
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::answer::Reading;
-use super::audience::{Run, Wanted};
+use super::audience::Run;
 use super::ending::{Ending, Scratch, called, ending};
 use super::listing::mark;
 use super::live::Shared;
 use super::poll::{Ended, Poll};
 use super::post::{Post, Unposted};
 use super::{Answer, Error, Finish};
-use crate::conversation::{Caller, fingerprint};
+use crate::conversation::{Caller, Limits, Turn, fingerprint, transcript};
 use crate::form::{Complaints, Content, Form};
+use crate::planted::{Bug, is_planted};
+use crate::store::Seen;
+use crate::upstream::ThreadId;
 
-/// How many complaints a caller is told.
-const TOLD: usize = 3;
+/// How a caller wants its answer.
+#[derive(Clone, Default)]
+pub struct Wanted {
+    pub limits: Limits,
+    pub form: Option<Arc<Form>>,
+    /// What is asked, where there is a form.
+    question: String,
+}
+
+impl fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wanted")
+            .field("form", &self.form)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Wanted {
+    pub fn by(turn: &Turn) -> Self {
+        let question = || transcript::prompt(&turn.history, &turn.prompt);
+        Self {
+            limits: turn.limits.clone(),
+            form: turn.form.clone(),
+            question: turn.form.as_ref().map(|_| question()).unwrap_or_default(),
+        }
+    }
+
+    /// Free text of so many tokens.
+    pub fn text(max_tokens: Option<u64>) -> Self {
+        Self {
+            limits: Limits {
+                stop: Vec::new(),
+                max_tokens,
+            },
+            ..Self::default()
+        }
+    }
+}
 
 /// Makes an answer of what a thread shows.
 #[derive(Debug)]
@@ -56,11 +98,15 @@ impl Mend<'_> {
     ) -> Result<Ending, Error> {
         let mut complaints = match self.read(form, reading, finish) {
             Ok(ending) => return Ok(ending),
+            Err(_) if is_planted(Bug::FormUnchecked) => return Ok(self.cut(reading, finish)),
             Err(complaints) => complaints,
         };
         let mut answer = reading.text.clone().unwrap_or_default();
         for _ in 0..self.shared.repairs {
-            let Some(mended) = self.mended(&form.mend(&answer, &complaints)).await? else {
+            let Some(mended) = self
+                .mended(&form.mend(&self.wanted.question, &answer, &complaints))
+                .await?
+            else {
                 break;
             };
             complaints = match self.read(form, &mended.reading, mended.finish) {
@@ -74,8 +120,7 @@ impl Mend<'_> {
             };
             answer = mended.reading.text.unwrap_or_default();
         }
-        complaints.0.truncate(TOLD);
-        Err(Error::Unformed(complaints.0.join("; ")))
+        Err(Error::Unformed(complaints.to_string()))
     }
 
     fn cut(&self, reading: &Reading, finish: Finish) -> Ending {
@@ -118,14 +163,19 @@ impl Mend<'_> {
             caller: self.caller,
             limit: self.limit,
         };
-        let accepted = match post.begin(text).await {
+        let posted = mark(salt, text);
+        let accepted = match self.planted_thread() {
+            None => post.begin(text).await,
+            Some(thread) => post.append(&thread, Seen::default(), text, posted).await,
+        };
+        let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(Unposted::Refused(error @ Error::KeyRefused(_))) => return Err(error),
             Err(_) => return Ok(None),
         };
         let scratch = Scratch {
             thread: accepted.posted.thread.clone(),
-            posted: mark(salt, text),
+            posted,
         };
         let poll = Poll {
             calls,
@@ -151,5 +201,13 @@ impl Mend<'_> {
             Ended::Failed(error @ Error::KeyRefused(_)) => Err(error),
             Ended::Failed(_) | Ended::Lost => Ok(None),
         }
+    }
+
+    /// The caller's own, where that bug is planted.
+    fn planted_thread(&self) -> Option<ThreadId> {
+        let own = || self.run.record()?.thread;
+        is_planted(Bug::MendsInPlace)
+            .then(own)?
+            .map(|id| ThreadId(id.into()))
     }
 }

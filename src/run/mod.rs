@@ -7,6 +7,7 @@ pub mod breaker;
 pub mod budget;
 pub mod calls;
 pub mod carry;
+pub mod choice;
 pub mod clip;
 pub mod ending;
 pub mod growth;

@@ -31,6 +31,8 @@ impl Carry {
         }
         let transcript = if !self.turn.history.is_empty() {
             self.transcript_of_history()
+        } else if let Some(earlier) = &self.earlier {
+            earlier.before(self).await?.transcript
         } else if matches!(why, Why::Lost | Why::Vanished) && branch.seen.is_some() {
             return Err(Error::NoConversation(self.conversation.to_string()));
         } else {
@@ -72,7 +74,7 @@ impl Carry {
 
     /// What the caller of a branch was told so far: by the branch's own thread, or, where no turn has
     /// ended there yet, by the one that it has replaced.
-    async fn transcript_of_branch(&self, branch: &Branch) -> Result<Option<String>, Error> {
+    pub async fn transcript_of_branch(&self, branch: &Branch) -> Result<Option<String>, Error> {
         let mut branch = Cow::Borrowed(branch);
         loop {
             if let (Some(thread), Some(seen)) = (&branch.thread, &branch.seen) {
