@@ -23,7 +23,7 @@ use crate::form::Form;
 use crate::ids::{Digest, Handle, Mark, cut};
 use crate::planted::{Bug, is_planted};
 use crate::store::record::{self, Cut, Phase, Times};
-use crate::store::{Seen, Slot, State, WINDOW};
+use crate::store::{Branch, Seen, Slot, State, WINDOW};
 use crate::upstream::ThreadId;
 
 /// One turn under way. Dropped before its end, it ends as [`Error::Internal`].
@@ -215,6 +215,11 @@ impl Carry {
             .lead_of_append(&self.turn, &self.hashes, &branch);
         let text = transcript::posted(&lead, &self.prompt());
         let mark = mark(&self.shared.salt, &text);
+        if self.hashes.form != branch.form {
+            // Until the message is known to be there, nobody knows what the thread was told last.
+            let doubt = |branch: &mut Branch| branch.form = Some(Digest::default());
+            self.shared.store.change(&held.slot, doubt);
+        }
         let posted = async {
             let seen = branch.seen.clone();
             let seen = self.post().baseline(&thread, seen, branch.doubted).await?;

@@ -249,10 +249,6 @@ impl Earlier {
         let record = self.first.record().ok_or_else(lost)?;
         let slot = carry.shared.store.branch(BranchId(record.branch));
         let mut branch = slot.ok_or_else(lost)?.branch();
-        // Of an answer that was mended, it is remembered where that stands alone.
-        if branch.thread.as_ref().map(|id| &*id.0) != record.thread.as_deref() {
-            return Err(lost());
-        }
         let window = if branch.tip == record.before {
             branch.window.clone()
         } else {

@@ -9,7 +9,7 @@ use crate::conversation::{Limits, Message, Role, ToolCall};
 use crate::form;
 use crate::ids::{Digest, Mark, cut};
 use crate::store::record::{Phase, Turn};
-use crate::store::{Seen, Slot, State};
+use crate::store::{Slot, State};
 use crate::upstream::ThreadId;
 
 /// An answer, and what the whole of it is known by.
@@ -40,13 +40,13 @@ impl Ending {
         }
     }
 
-    /// Remembers that the turn is answered, and where.
+    /// Remembers that the turn is answered, and where. What its own thread ended with before stays: a
+    /// thread that holds one message of ours needs no such mark.
     pub fn note(&self, turn: &mut Turn) {
         turn.phase = Phase::Answered(self.whole);
         if let Some(scratch) = &self.scratch {
             turn.thread = Some(scratch.thread.to_string());
             turn.posted = scratch.posted;
-            turn.seen = Seen::default();
         }
     }
 }
