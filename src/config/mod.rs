@@ -28,6 +28,7 @@ pub struct Config {
     pub conversations: Conversations,
     pub run: Run,
     pub structured: Structured,
+    pub tools: Tools,
     pub pace: Pace,
     pub stream: Stream,
     pub sandbox: Sandbox,
@@ -169,7 +170,24 @@ pub enum OnUnknown {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Structured {
+    /// How often an answer is sent back to be mended.
     pub repairs: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tools {
+    pub auto: AutoTools,
+}
+
+/// What becomes of tools that need not be called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoTools {
+    #[default]
+    Emulate,
+    Ignore,
+    Refuse,
 }
 
 #[derive(Clone, Debug, Deserialize)]

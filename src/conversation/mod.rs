@@ -1,7 +1,9 @@
 //! Which thread does this turn continue?
 
+pub mod blocks;
 pub mod canonical;
 pub mod fingerprint;
+pub mod follow;
 pub mod queue;
 pub mod resolve;
 pub mod salt;

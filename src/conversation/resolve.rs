@@ -8,9 +8,9 @@ use super::fingerprint::{digest, form, instructions};
 use super::queue::{Held, Waiting};
 use super::salt::Salt;
 use super::side::{self, SideCall};
-use super::{Decision, Turn};
+use super::{Base, Decision, Turn};
 use crate::config::SideCalls;
-use crate::ids::{Digest, Fingerprint, Handle};
+use crate::ids::{Digest, Fingerprint, Handle, ResponseId};
 use crate::planted::{Bug, is_planted};
 use crate::store::{Branch, HandleRecord, LeaseLock, Slot, State, Store};
 
@@ -24,7 +24,7 @@ pub struct Resolver {
     /// What ids are made of. Another one in each process: a state that is restored from a copy must
     /// not make the ids that were made after the copy.
     ids: Salt,
-    store: Arc<Store>,
+    pub store: Arc<Store>,
     side_calls: SideCalls,
     /// Requests that may wait for one conversation.
     queue: usize,
@@ -76,12 +76,15 @@ pub enum Continuation {
 pub enum Unresolved {
     /// The handle is not known here, and the request carries no history.
     NoConversation(Handle),
+    /// Nothing is remembered of the response that the request follows on.
+    NoResponse(ResponseId),
     /// Too many requests wait for this conversation.
     TooManyWaiting(Handle),
 }
 
 /// What is decided before anything is claimed.
-enum Choice {
+#[derive(Debug)]
+pub enum Choice {
     /// The first of these whose claim succeeds; none, and a thread is begun.
     Join(Vec<Arc<Slot>>, Start),
     Queue(Arc<Slot>),
@@ -90,9 +93,10 @@ enum Choice {
 }
 
 /// How a thread is begun: under this handle, or under an id made here.
-struct Start {
-    decision: Decision,
-    handle: Option<Handle>,
+#[derive(Debug)]
+pub struct Start {
+    pub decision: Decision,
+    pub handle: Option<Handle>,
 }
 
 impl Hashes {
@@ -202,15 +206,14 @@ impl Resolver {
     }
 
     /// A branch of its own for a turn whose thread was lost, closed or quarantined.
-    pub fn anew(&self, turn: &Turn, hashes: &Hashes, conversation: &Handle) -> Held {
+    pub fn anew(&self, turn: &Turn, hashes: &Hashes, conversation: &Handle, delta: bool) -> Held {
         let (slot, lease) = self.store.insert(self.newborn(turn, hashes));
-        self.store
-            .set_handle(conversation, &slot, turn.history.is_empty());
+        self.store.set_handle(conversation, &slot, delta);
         Held { slot, lease }
     }
 
     /// An id that nobody else has, and nobody can guess.
-    fn mint(&self) -> Handle {
+    pub fn mint(&self) -> Handle {
         let count = self.minted.fetch_add(1, Ordering::Relaxed);
         let hash = self
             .ids
@@ -228,7 +231,11 @@ impl Resolver {
     }
 
     fn choose(&self, turn: &Turn, hashes: &Hashes) -> Result<Choice, Unresolved> {
-        if self.side_calls != SideCalls::Off
+        if let (Base::Conversation, Some(handle)) = (&turn.base, &turn.names.handle) {
+            return self.choose_added(turn, handle);
+        }
+        if turn.base == Base::Nothing
+            && self.side_calls != SideCalls::Off
             && let Some(call) = side::recognise(turn)
         {
             return Ok(self.beside(turn, call));
@@ -411,7 +418,7 @@ impl Resolver {
     }
 
     /// `None` where another request began this conversation at the same time.
-    fn begin(&self, turn: &Turn, hashes: &Hashes, start: Start) -> Option<Resolved> {
+    pub fn begin(&self, turn: &Turn, hashes: &Hashes, start: Start) -> Option<Resolved> {
         let (slot, lease) = self.store.insert(self.newborn(turn, hashes));
         let minted = start.handle.is_none();
         let conversation = start.handle.unwrap_or_else(|| self.mint());

@@ -9,6 +9,15 @@ use super::{Message, Role};
 /// Stands between what leads, the prompt, and the form of the answer.
 pub const BORDER: &str = "\n\n---\n\n";
 
+/// How what leads begins.
+pub const INSTRUCTIONS: &str = "Instructions:\n\n";
+pub const UPDATED: &str = "Updated instructions:\n\n";
+pub const NO_INSTRUCTIONS: &str = "The earlier instructions no longer apply.";
+pub const EARLIER: &str = "Earlier conversation:\n\n";
+
+/// Stands for what does not fit.
+pub const LEFT_OUT: &str = "[earlier messages are left out]";
+
 /// The trailing user and tool messages, as one text.
 pub fn prompt(history: &[Message], prompt: &[Message]) -> String {
     let names = call_names(history);
@@ -46,17 +55,27 @@ impl fmt::Debug for Lead<'_> {
 pub fn posted(lead: &Lead<'_>, prompt: &str) -> String {
     let mut blocks = Vec::new();
     match (lead.instructions, lead.updated) {
-        (Some(text), false) => blocks.push(format!("Instructions:\n\n{}", text.trim())),
-        (Some(text), true) => blocks.push(format!("Updated instructions:\n\n{}", text.trim())),
-        (None, true) => blocks.push("The earlier instructions no longer apply.".to_owned()),
+        (Some(text), false) => blocks.push(leading(INSTRUCTIONS, text)),
+        (Some(text), true) => blocks.push(leading(UPDATED, text)),
+        (None, true) => blocks.push(NO_INSTRUCTIONS.to_owned()),
         (None, false) => {}
     }
     if let Some(transcript) = &lead.transcript {
-        blocks.push(format!("Earlier conversation:\n\n{transcript}"));
+        blocks.push(leading(EARLIER, transcript));
     }
     blocks.push(prompt.to_owned());
     blocks.extend(lead.form.map(str::to_owned));
     blocks.join(BORDER)
+}
+
+/// A block that holds no border, so that it ends at the first.
+fn leading(lead: &str, text: &str) -> String {
+    let mut block = format!("{lead}{}\n\n", text.trim());
+    while block.contains(BORDER) {
+        block = block.replace(BORDER, "\n\n----\n\n");
+    }
+    block.truncate(block.len() - 2);
+    block
 }
 
 /// The newest messages that fit into `limit` bytes, oldest first. What is left out is marked.
@@ -79,7 +98,7 @@ pub fn bounded(history: &[Message], limit: usize) -> Option<String> {
         return None;
     }
     if kept.len() < history.len() {
-        kept.push("[earlier messages are left out]".to_owned());
+        kept.push(LEFT_OUT.to_owned());
     }
     kept.reverse();
     Some(kept.join("\n\n"))

@@ -68,7 +68,8 @@ impl Paging {
         }
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
-        let id = |item: Option<&Item>| item.map(|item| item.id().to_owned());
+        // Strict clients want a string, of an empty page too.
+        let id = |item: Option<&Item>| item.map(Item::id).unwrap_or_default().to_owned();
         Ok(Page {
             object: "list",
             first_id: id(items.first()),
@@ -83,7 +84,7 @@ impl Paging {
 struct Page {
     object: &'static str,
     data: Vec<Item>,
-    first_id: Option<String>,
-    last_id: Option<String>,
+    first_id: String,
+    last_id: String,
     has_more: bool,
 }

@@ -51,14 +51,7 @@ pub struct Split {
 impl Split {
     /// `list` is the field that holds the messages, for errors.
     pub fn of(entries: Vec<Entry>, list: &str) -> Result<Self, Error> {
-        let mut instructions = Vec::new();
-        let mut said = Vec::new();
-        for entry in entries {
-            match entry {
-                Entry::Instructions(_, text) => instructions.push(text),
-                Entry::Said(message) => said.push(message),
-            }
-        }
+        let (instructions, mut said) = apart(entries);
         let prompt = match said.iter().rposition(|m| m.role == Role::Assistant) {
             Some(last) => said.split_off(last + 1),
             None => std::mem::take(&mut said),
@@ -75,9 +68,8 @@ impl Split {
                 "the last user or tool message is empty: there is nothing to answer",
             ));
         }
-        instructions.retain(|text| !text.trim().is_empty());
         Ok(Self {
-            instructions: (!instructions.is_empty()).then(|| instructions.join("\n\n")),
+            instructions,
             history: said,
             prompt,
         })
@@ -88,6 +80,27 @@ impl Split {
         let messages = self.history.iter().chain(&self.prompt);
         usage::prompt_tokens(self.instructions.as_deref(), messages)
     }
+}
+
+/// Takes the instructions out of all that was said.
+fn apart(entries: Vec<Entry>) -> (Option<String>, Vec<Message>) {
+    let mut instructions = Vec::new();
+    let mut messages = Vec::new();
+    for entry in entries {
+        match entry {
+            Entry::Instructions(_, text) if text.trim().is_empty() => {}
+            Entry::Instructions(_, text) => instructions.push(text),
+            Entry::Said(message) => messages.push(message),
+        }
+    }
+    let instructions = (!instructions.is_empty()).then(|| instructions.join("\n\n"));
+    (instructions, messages)
+}
+
+/// The tokens of all that is said, be there something to answer or not.
+pub fn tokens(entries: Vec<Entry>) -> u64 {
+    let (instructions, messages) = apart(entries);
+    usage::prompt_tokens(instructions.as_deref(), messages.iter())
 }
 
 /// A message of plain text.

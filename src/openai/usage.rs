@@ -1,5 +1,7 @@
 //! Tokens, estimated: the upstream reports none.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::conversation::{Message, ToolCall};
@@ -35,20 +37,15 @@ pub struct Usage {
 
 impl Usage {
     /// `prompt_tokens` as [`prompt_tokens`] counted them.
-    pub fn new(prompt_tokens: u64, answer: &str) -> Self {
-        Self::from(Tokens {
-            prompt: prompt_tokens,
-            answer: estimate(answer),
-        })
-    }
-}
-
-impl From<Tokens> for Usage {
-    fn from(Tokens { prompt, answer }: Tokens) -> Self {
+    pub fn of(prompt_tokens: u64, answers: &[Arc<Answer>]) -> Self {
+        let answers = answers
+            .iter()
+            .map(|answer| Tokens::of(prompt_tokens, answer).answer);
+        let completion_tokens = answers.sum();
         Self {
-            prompt_tokens: prompt,
-            completion_tokens: answer,
-            total_tokens: prompt.saturating_add(answer),
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens.saturating_add(completion_tokens),
         }
     }
 }
@@ -100,8 +97,19 @@ mod tests {
 
     #[test]
     fn the_total_is_the_sum() {
-        let usage = Usage::new(8, "Yes");
+        let answer = |text: &str| {
+            Arc::new(Answer {
+                text: text.to_owned(),
+                ..Answer::default()
+            })
+        };
 
-        assert_eq!(usage.total_tokens, 8 + estimate("Yes"));
+        let usage = Usage::of(8, &[answer("Yes"), answer("Nobody knows")]);
+
+        let said = estimate("Yes") + estimate("Nobody knows");
+        assert_eq!(
+            (usage.completion_tokens, usage.total_tokens),
+            (said, 8 + said)
+        );
     }
 }

@@ -6,14 +6,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::Reading;
 use super::audience::Run;
-use super::choice::{Before, Earlier};
-use super::ending::{Ending, advance};
+use super::base::Ground;
+use super::ending::{Ending, advance, point};
 use super::growth::Shown;
 use super::listing::mark;
 use super::live::{Shared, outcome};
 use super::mend::{Mend, Wanted};
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
+use super::progress::withdrawn;
 use super::{Answer, Error, Finish};
 use crate::conversation::Turn;
 use crate::conversation::queue::Held;
@@ -34,11 +35,9 @@ pub struct Carry {
     pub turn: Turn,
     pub hashes: Hashes,
     pub conversation: Handle,
-    /// What the turn follows on, where another answer to its request is the conversation's own and the
-    /// request does not say it.
-    pub earlier: Option<Arc<Earlier>>,
     /// When the run is given up.
     pub limit: Instant,
+    pub ground: Ground,
     /// An attempt may have reached the upstream; no later refusal changes that.
     pub doubt: bool,
 }
@@ -89,12 +88,13 @@ impl Carry {
     }
 
     /// Tells the outcome once it outlives the process.
-    pub async fn tell(&self, outcome: Outcome) {
+    pub async fn tell(mut self, outcome: Outcome) {
         let whole = outcome
             .as_ref()
             .map_or(Digest::default(), |ending| ending.whole);
         let ended = outcome.map(|ending| Arc::new(ending.answer));
         self.run.settle(&ended, whole);
+        self.put_back();
         self.shared.flushed().await;
         let decision = self.run.watch().borrow().place.decision;
         self.shared
@@ -142,9 +142,16 @@ impl Carry {
             let waiting = match continuation {
                 Continuation::Append(held) => return Ok(Step::Append(held)),
                 Continuation::Begin(held, before) => {
+                    let transcript = match self.opening_of(&held).await {
+                        Ok(transcript) => transcript,
+                        Err(error) => {
+                            self.shared.store.forget(held.slot.id);
+                            return Err(error);
+                        }
+                    };
                     return Ok(Step::Begin(Beginning {
-                        transcript: self.transcript_of_earlier(&held).await?,
                         held,
+                        transcript,
                         before: before.and_then(|leads| {
                             let slot = self.shared.store.branch(leads.branch)?;
                             Some((slot, leads.delta))
@@ -186,23 +193,6 @@ impl Carry {
                 .report(|progress| progress.place.decision = resolved.decision);
             continuation = resolved.continuation;
         }
-    }
-
-    /// The conversation up to this turn, for a thread that begins with it.
-    async fn transcript_of_earlier(&self, held: &Held) -> Result<Option<String>, Error> {
-        let Some(earlier) = &self.earlier else {
-            return Ok(self.transcript_of_history());
-        };
-        let store = &self.shared.store;
-        let before = earlier.before(self).await;
-        let Before { transcript, point } = before.inspect_err(|_| store.forget(held.slot.id))?;
-        if let Some((tip, window)) = point {
-            store.change(&held.slot, |branch| {
-                branch.tip = tip;
-                branch.window = window;
-            });
-        }
-        Ok(transcript)
     }
 
     async fn append(&self, held: Held) -> Step {
@@ -309,6 +299,9 @@ impl Carry {
         if is_planted(Bug::NoIntent) {
             return Ok(());
         }
+        if self.run.is_withdrawn() {
+            return Err(withdrawn());
+        }
         self.run.intend(record::Turn {
             tenant: self.turn.caller.tenant,
             request: self.run.request,
@@ -359,7 +352,7 @@ impl Carry {
                 let may_be_sent = shown.show(text);
                 self.run.report(|progress| {
                     progress.polls = polls;
-                    progress.text = may_be_sent;
+                    progress.grow(may_be_sent);
                 });
             })
             .await;
@@ -370,8 +363,10 @@ impl Carry {
                 };
                 match self.ending(&reading, finish).await {
                     Ok(ending) => {
+                        let salt = &self.shared.salt;
+                        self.run.reach(point(salt, &turn, &ending.answer, &reading));
                         let told = (&ending, &reading);
-                        advance(&self.shared.salt, &self.run, &held.slot, &turn, told);
+                        advance(salt, &self.run, &held.slot, &turn, told);
                         return Step::Done(Ok(ending));
                     }
                     Err(error) => error,

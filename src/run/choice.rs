@@ -9,12 +9,14 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use super::audience::Run;
+use super::base::Ground;
 use super::carry::Carry;
 use super::live::{NotStarted, Runner, Shared, outcome};
 use super::share::weight;
-use super::subscription::Subscription;
+use super::subscription::{Seat, Subscription};
 use super::{Error, Place};
 use crate::conversation::resolve::Hashes;
+use crate::conversation::transcript::bounded;
 use crate::conversation::{Decision, Turn};
 use crate::ids::{Digest, Fingerprint, Handle, Short};
 use crate::store::BranchId;
@@ -62,14 +64,14 @@ impl Runner {
         if let Some(run) = attached {
             let turn = choice.turn();
             let hashes = Hashes::of(&shared.salt, &turn);
-            return Ok(self.attach(run, turn, hashes, choice.earlier_where_unsaid()));
+            return Ok(self.attach(run, turn, hashes, choice.ground()));
         }
         let place = Place {
             decision: choice.decision(),
             is_replay: false,
             ..place
         };
-        let run = Run::new(ask, place, shared.store.clone());
+        let run = Run::new(ask, place, None, shared.store.clone());
         shared.ledger.add(&run);
         let deadline = choice.turn.deadline;
         let waiting = Waiting {
@@ -80,7 +82,7 @@ impl Runner {
         };
         shared.set_off(waiting.out(), None);
         drop(turnstile);
-        Ok(self.subscribe(run, deadline, false))
+        Ok(self.subscribe(run, deadline, Seat::Own))
     }
 }
 
@@ -105,8 +107,12 @@ impl Choice {
         turn
     }
 
-    fn earlier_where_unsaid(&self) -> Option<Arc<Earlier>> {
-        self.turn.history.is_empty().then(|| self.earlier.clone())
+    fn ground(&self) -> Ground {
+        let is_unsaid = self.turn.history.is_empty();
+        Ground {
+            earlier: is_unsaid.then(|| self.earlier.clone()),
+            ..Ground::default()
+        }
     }
 
     fn decision(&self) -> Decision {
@@ -135,7 +141,7 @@ impl Waiting {
     async fn out(self) {
         let tenant = self.choice.turn.caller.tenant;
         let place = async {
-            if let Some(earlier) = self.choice.earlier_where_unsaid() {
+            if let Some(earlier) = self.choice.ground().earlier {
                 earlier.known().await?;
             }
             let bytes = weight(&self.choice.turn);
@@ -161,7 +167,7 @@ impl Waiting {
             turn,
             hashes,
             conversation: resolved.conversation,
-            earlier: self.choice.earlier_where_unsaid(),
+            ground: self.choice.ground(),
             limit: self.limit,
             doubt: false,
         };
@@ -256,7 +262,10 @@ impl Earlier {
         };
         branch.seen = (!record.seen.keys.is_empty()).then_some(record.seen);
         Ok(Before {
-            transcript: carry.transcript_of_branch(&branch).await?,
+            transcript: bounded(
+                &carry.messages_of_branch(&branch).await?,
+                carry.shared.transcript,
+            ),
             point: Some((record.before, window)),
         })
     }

@@ -8,7 +8,7 @@ use crate::conversation::salt::Salt;
 use crate::conversation::{Limits, Message, Role, ToolCall};
 use crate::form;
 use crate::ids::{Digest, Mark, cut};
-use crate::store::record::{Phase, Turn};
+use crate::store::record::{Phase, Point, Turn};
 use crate::store::{Slot, State};
 use crate::upstream::ThreadId;
 
@@ -118,7 +118,7 @@ pub fn advance(salt: &Salt, run: &Run, slot: &Slot, turn: &Turn, told: (&Ending,
 }
 
 /// What an assistant message with this answer is known by in a history.
-fn answered(salt: &Salt, answer: &Answer) -> Digest {
+pub fn answered(salt: &Salt, answer: &Answer) -> Digest {
     let message = Message {
         role: Role::Assistant,
         text: answer.text.clone(),
@@ -136,4 +136,12 @@ pub fn said(salt: &Salt, whole: &str) -> Digest {
         ..Answer::default()
     };
     answered(salt, &answer)
+}
+
+/// Where the conversation stands once the turn is answered.
+pub fn point(salt: &Salt, turn: &Turn, answer: &Answer, reading: &Reading) -> Point {
+    Point {
+        tip: turn.prompted.then(salt, &answered(salt, answer)),
+        seen: reading.seen.clone(),
+    }
 }

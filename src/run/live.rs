@@ -7,15 +7,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::audience::{Ask, RequestKey, Run};
+use super::audience::Run;
+use super::base::{Ground, keeps_instructions};
 use super::calls::Calls;
 use super::carry::Carry;
-use super::choice::Earlier;
 use super::ledger::Ledger;
+use super::notes::Notes;
 use super::pace::Pace;
+use super::responses::kept;
 use super::restart::Left;
 use super::share::{Share, Shares};
-use super::subscription::Subscription;
+use super::subscription::{Seat, Subscription};
 use super::{Answer, Error, Finish, Place};
 use crate::clock::{Clock, Moment};
 use crate::config::{self, Config};
@@ -53,6 +55,7 @@ pub struct Shared {
     /// How often an answer that is not in the form that was asked for is mended.
     pub repairs: u32,
     pub ledger: Ledger,
+    pub notes: Notes,
     pub active: Shares,
     pub left: Left,
     tasks: TaskTracker,
@@ -115,6 +118,7 @@ impl Runner {
         };
         let store = Arc::new(Store::new(bounds, clock, backend));
         store.restore(restored.branches, restored.handles);
+        store.restore_conversations(restored.conversations);
         let salt = secrets.salt.clone();
         let queue = config.run.queue;
         let (side_calls, keep) = (conversations.side_calls, config.run.keep_answers);
@@ -122,6 +126,7 @@ impl Runner {
             calls: Calls::new(config, upstream, metrics.clone(), salt.clone()),
             resolver: Resolver::new(secrets, store.clone(), side_calls, queue),
             ledger: Ledger::new(store.clone(), keep, config.run.max_answers),
+            notes: Notes::new(bounds.max, bounds.max_age),
             active: Shares::new(config.run.max_active, config.run.max_active_per_key),
             salt,
             store,
@@ -147,37 +152,50 @@ impl Runner {
     }
 
     /// The run, and a place at it.
-    pub fn begin(&self, turn: Turn) -> Result<(Arc<Run>, Subscription), NotStarted> {
+    pub fn begin(&self, mut turn: Turn) -> Result<(Arc<Run>, Subscription), NotStarted> {
         let shared = &self.0;
         self.resume(&turn.caller);
         let ask = shared.ask(&turn, turn.choice);
         let keyed = ask.keyed.as_ref();
+        let kept = kept(&turn);
+        let follows = shared.followed(&mut turn);
+        let found = follows.as_ref().ok().and_then(Option::as_ref);
         // Before the turnstile, at which others wait.
-        let hashes = Hashes::of(&shared.salt, &turn);
+        let hashes = shared.hashes(&turn, found);
         let turnstile = shared.ledger.turnstile(keyed);
         let attached = shared
             .ledger
             .attach(&ask.request, keyed, &turn.repeat)
             .map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         if let Some(run) = attached.filter(|_| !is_planted(Bug::NoRepeats)) {
-            let seat = self.attach(run.clone(), turn, hashes, None);
+            let ground = Ground::on(follows.ok().flatten());
+            let seat = self.attach(run.clone(), turn, hashes, ground);
             return Ok((run, seat));
         }
+        let follows = follows.map_err(NotStarted::without_place)?;
         let share = shared.share(&turn, &hashes);
         let share = share.map_err(NotStarted::without_place)?;
-        let resolved = shared
-            .resolver
-            .resolve(&turn, &hashes)
-            .map_err(not_resolved)?;
+        let (ground, hashes) = shared.grounded(&mut turn, hashes, follows);
+        let resolved = shared.resolve(&turn, &hashes, ground.follows.as_ref());
+        let resolved = match resolved {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                shared.put_back(&turn, ground.items);
+                return Err(not_resolved(error));
+            }
+        };
         let place = Place {
             conversation: resolved.conversation.to_string(),
             decision: resolved.decision,
             is_replay: false,
         };
-        let run = Run::new(ask, place, shared.store.clone());
+        let run = Run::new(ask, place, kept, shared.store.clone());
         let deadline = turn.deadline;
         match resolved.continuation {
             Continuation::Local(text) => {
+                if run.response.is_some() {
+                    shared.ledger.add(&run);
+                }
                 run.end(Ok(Arc::new(Answer {
                     text,
                     ..Answer::default()
@@ -194,15 +212,15 @@ impl Runner {
                     turn,
                     hashes,
                     conversation: resolved.conversation,
-                    earlier: None,
                     limit: Instant::now() + shared.settings.limit,
                     doubt: false,
+                    ground,
                 };
                 shared.set_off(carry.out(continuation), share);
             }
         }
         drop(turnstile);
-        let seat = self.subscribe(run.clone(), deadline, false);
+        let seat = self.subscribe(run.clone(), deadline, Seat::Own);
         Ok((run, seat))
     }
 
@@ -213,35 +231,40 @@ impl Runner {
         run: Arc<Run>,
         turn: Turn,
         hashes: Hashes,
-        earlier: Option<Arc<Earlier>>,
+        ground: Ground,
     ) -> Subscription {
         let shared = &self.0;
         let deadline = turn.deadline;
         run.wants(&turn);
         let Some(left) = run.wake() else {
-            return self.subscribe(run, deadline, true);
+            return self.subscribe(run, deadline, Seat::Attached);
         };
         let carry = Carry {
             shared: shared.clone(),
             run: run.clone(),
             hashes,
-            earlier,
             conversation: Handle(left.conversation.as_str().into()),
             limit: Instant::now() + shared.settings.limit,
             doubt: left.phase == Phase::Unknown,
+            ground,
             turn,
         };
         let share = shared.active.take_anyway(run.tenant);
         let was_answered = matches!(left.phase, Phase::Answered(_));
         shared.set_off(carry.on(left), Some(share));
-        let seat = self.subscribe(run, deadline, false);
-        if was_answered { seat.replaying() } else { seat }
+        let seat = if was_answered {
+            Seat::Recalled
+        } else {
+            Seat::Own
+        };
+        self.subscribe(run, deadline, seat)
     }
 
     /// What [`Runner::start`] would do; nothing is posted, claimed or remembered.
     pub fn plan(&self, turn: &Turn) -> Result<Plan, NotStarted> {
         let shared = &self.0;
-        let ask = shared.ask(turn, turn.choice);
+        let mut turn = turn.clone();
+        let ask = shared.ask(&turn, turn.choice);
         let attached = shared
             .ledger
             .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
@@ -253,13 +276,14 @@ impl Runner {
                 posts: None,
             });
         }
-        let hashes = Hashes::of(&shared.salt, turn);
+        let follows = shared.followed(&mut turn);
+        let follows = follows.map_err(|error| NotStarted { error, place: None })?;
+        let hashes = shared.hashes(&turn, follows.as_ref());
         let (decision, conversation, branch) = shared
-            .resolver
-            .preview(turn, &hashes)
+            .preview(&turn, &hashes, follows.as_ref())
             .map_err(not_resolved)?;
         let lead = match branch.map(|slot| slot.branch()) {
-            Some(held) => shared.lead_of_append(turn, &hashes, &held),
+            Some(held) => shared.lead_of_append(&turn, &hashes, &held),
             None => Lead {
                 instructions: turn.instructions.as_deref(),
                 updated: false,
@@ -268,7 +292,10 @@ impl Runner {
             },
         };
         let prompt = transcript::prompt(&turn.history, &turn.prompt);
-        let posts = (decision != Decision::Local).then(|| transcript::posted(&lead, &prompt));
+        // What a new thread begins with, its old one would have to be read for.
+        let is_known =
+            decision != Decision::Local && (decision != Decision::Forked || follows.is_none());
+        let posts = is_known.then(|| transcript::posted(&lead, &prompt));
         Ok(Plan {
             conversation: conversation.to_string(),
             decision,
@@ -288,8 +315,8 @@ impl Runner {
         self.0.tasks.wait().await;
     }
 
-    pub fn subscribe(&self, run: Arc<Run>, deadline: Duration, attached: bool) -> Subscription {
-        Subscription::new(run, deadline, attached, self.0.metrics.clone())
+    pub fn subscribe(&self, run: Arc<Run>, deadline: Duration, seat: Seat) -> Subscription {
+        Subscription::new(run, deadline, seat, self.0.metrics.clone())
     }
 }
 
@@ -352,54 +379,10 @@ impl Shared {
         self.tasks.spawn(Box::pin(run));
     }
 
-    /// What the request is, for one of its choices.
-    pub fn ask(&self, turn: &Turn, choice: u8) -> Ask {
-        Ask {
-            tenant: turn.caller.tenant,
-            request: self.of_choice(choice, self.request_key(turn)),
-            keyed: self
-                .idempotency_key(turn)
-                .map(|key| self.of_choice(choice, key)),
-        }
-    }
-
-    /// Each choice is found again by itself.
-    fn of_choice(&self, choice: u8, key: RequestKey) -> RequestKey {
-        match choice {
-            0 => key,
-            _ => self.salt.hash("choice", [[choice].as_slice(), &key]),
-        }
-    }
-
-    /// What makes a request the same request.
-    fn request_key(&self, turn: &Turn) -> RequestKey {
-        let names = &turn.names;
-        let handle = names.handle.as_ref().map_or("", |handle| &handle.0);
-        let fields = [
-            if is_planted(Bug::OneTenant) {
-                &[]
-            } else {
-                turn.caller.tenant.0.as_slice()
-            },
-            turn.repeat.body.as_slice(),
-            handle.as_bytes(),
-            names.narrow.as_deref().unwrap_or_default().as_bytes(),
-        ];
-        let users = names.users.iter().map(String::as_bytes);
-        self.salt.hash("request", fields.into_iter().chain(users))
-    }
-
-    fn idempotency_key(&self, turn: &Turn) -> Option<RequestKey> {
-        let key = turn.repeat.idempotency_key.as_ref()?;
-        let fields = [turn.caller.tenant.0.as_slice(), key.as_bytes()];
-        Some(self.salt.hash("idempotency key", fields))
-    }
-
     /// What is said around a prompt on a thread that was told this much. Where a request is new text
     /// alone, saying no instructions leaves those that are.
     pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, held: &Branch) -> Lead<'a> {
-        let silent = turn.history.is_empty() && turn.instructions.is_none();
-        let updated = !silent && hashes.instructions != held.instructions;
+        let updated = !keeps_instructions(turn) && hashes.instructions != held.instructions;
         let form = match &turn.form {
             Some(form) if hashes.form == held.form || is_planted(Bug::FormWithheld) => {
                 Some(form.reminder())
@@ -410,7 +393,7 @@ impl Shared {
         Lead {
             instructions: turn.instructions.as_deref().filter(|_| updated),
             updated,
-            transcript: None,
+            transcript: self.added(turn),
             form,
         }
     }
@@ -418,7 +401,7 @@ impl Shared {
 
 fn not_resolved(unresolved: Unresolved) -> NotStarted {
     let place = match &unresolved {
-        Unresolved::NoConversation(_) => None,
+        Unresolved::NoConversation(_) | Unresolved::NoResponse(_) => None,
         Unresolved::TooManyWaiting(handle) => Some(Place {
             conversation: handle.to_string(),
             decision: Decision::Appended,
@@ -451,6 +434,8 @@ pub fn outcome(ended: &Result<Arc<Answer>, Error>) -> Outcome {
             | Error::StateUnwritable => Outcome::Unreachable,
             Error::NoConversation(_)
             | Error::NoResponse(_)
+            | Error::NotFollowable(..)
+            | Error::OutOfSight(_)
             | Error::KeyReused
             | Error::TooManyWaiting
             | Error::TooManyRuns

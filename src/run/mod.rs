@@ -1,7 +1,9 @@
 //! One turn carried out on one thread: post the message, poll, report what happens.
 
 pub mod answer;
+pub mod ask;
 pub mod audience;
+pub mod base;
 pub mod baseline;
 pub mod breaker;
 pub mod budget;
@@ -11,14 +13,20 @@ pub mod choice;
 pub mod clip;
 pub mod ending;
 pub mod growth;
+pub mod items;
 pub mod ledger;
 pub mod listing;
 pub mod live;
 pub mod mend;
+pub mod notes;
+pub mod outlive;
 pub mod pace;
 pub mod poll;
 pub mod post;
+pub mod progress;
+pub mod recall;
 pub mod replay;
+pub mod responses;
 pub mod restart;
 pub mod resume;
 pub mod share;
@@ -129,6 +137,15 @@ pub enum Error {
     /// No response of the tenant has this id.
     #[error("there is no response {0} here")]
     NoResponse(String),
+    /// A response has no answer that a request could follow on.
+    #[error("nothing can follow on the response {0}: it {1}")]
+    NotFollowable(String, &'static str),
+    /// How a conversation went on up to a response is not shown any more.
+    #[error(
+        "the conversation has gone on too far after the response {0} to begin again there; send the \
+         earlier messages themselves as input"
+    )]
+    OutOfSight(String),
     /// The run failed, in the upstream's words.
     #[error("the run failed: {0}")]
     Failed(String),
@@ -162,6 +179,8 @@ impl Error {
             Self::Upstream { posted, .. } => *posted,
             Self::NoConversation(_)
             | Self::NoResponse(_)
+            | Self::NotFollowable(..)
+            | Self::OutOfSight(_)
             | Self::KeyReused
             | Self::TooManyWaiting
             | Self::TooManyRuns
@@ -191,6 +210,7 @@ impl From<Unresolved> for Error {
     fn from(unresolved: Unresolved) -> Self {
         match unresolved {
             Unresolved::NoConversation(handle) => Self::NoConversation(handle.to_string()),
+            Unresolved::NoResponse(id) => Self::NoResponse(id.to_string()),
             Unresolved::TooManyWaiting(_) => Self::TooManyWaiting,
         }
     }

@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::answer::{Reading, read_off};
+use super::answer::Reading;
 use super::audience::Run;
 use super::carry::{Carry, Outcome};
-use super::ending::{Ending, advance, said};
-use super::listing::Listing;
+use super::ending::{Ending, advance, point, said};
 use super::live::Shared;
 use super::mend::Mend;
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
-use super::replay::TRANSCRIPT_READS;
+use super::recall::recollect;
 use super::{Error, Finish};
 use crate::config::OnUnknown;
 use crate::conversation::Caller;
@@ -21,7 +20,7 @@ use crate::conversation::queue::Held;
 use crate::ids::Digest;
 use crate::store::record::{Phase, Turn};
 use crate::store::{BranchId, Slot};
-use crate::upstream::{self, Posted, ThreadId};
+use crate::upstream::{Posted, ThreadId};
 
 /// A turn whose run may be under way. Nothing of it is posted: its text is not remembered.
 #[derive(Debug)]
@@ -166,6 +165,8 @@ impl Resume {
                 return Stand::Ended(Err(error));
             }
         };
+        self.run
+            .reach(point(salt, &self.turn, &ending.answer, reading));
         match &self.held {
             Some(held) => {
                 let told = (&ending, reading);
@@ -182,7 +183,7 @@ impl Resume {
 }
 
 /// Told to a caller that had attached: asking again has the turn carried on.
-fn interrupted() -> Error {
+pub fn interrupted() -> Error {
     Error::Upstream {
         what: "a restart of the proxy interrupted the turn; send the same request again".to_owned(),
         posted: false,
@@ -192,7 +193,8 @@ fn interrupted() -> Error {
 impl Carry {
     /// To the end, from where an earlier process has left the turn.
     pub async fn on(mut self, left: Turn) {
-        let outcome = match self.recollect(&left).await {
+        let shown = recollect(&self.shared, &self.turn.caller, &left).await;
+        let outcome = match shown {
             Ok(Some((reading, finish))) => match self.recall(&left, &reading, finish).await {
                 Err(error) if !error.stands() => return self.rest(error),
                 outcome => outcome,
@@ -211,7 +213,8 @@ impl Carry {
 
     /// As a turn that nothing came of.
     async fn anew(&mut self) -> Outcome {
-        let resolved = self.shared.resolver.resolve(&self.turn, &self.hashes);
+        let follows = self.ground.follows.as_ref();
+        let resolved = self.shared.resolve(&self.turn, &self.hashes, follows);
         let resolved = resolved.map_err(Error::from)?;
         self.conversation.clone_from(&resolved.conversation);
         self.run.report(|progress| {
@@ -219,54 +222,6 @@ impl Carry {
             progress.place.decision = resolved.decision;
         });
         self.steps(resolved.continuation).await
-    }
-
-    /// What the thread shows of the answer that the turn had before the restart. `None` where the turn
-    /// had none, or the thread is lost.
-    async fn recollect(&self, left: &Turn) -> Result<Option<(Reading, Finish)>, Error> {
-        let (Phase::Answered(_), Some(thread)) = (left.phase, &left.thread) else {
-            return Ok(None);
-        };
-        let thread = ThreadId(thread.as_str().into());
-        let mut fault = Error::Unreachable;
-        let mut lost = false;
-        for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller, &thread).await {
-                Ok(listing) => match self.recognise(left, &listing) {
-                    Some(shown) => return Ok(Some(shown)),
-                    None => {
-                        fault = Error::Upstream {
-                            what: "the answer is not in its thread any more".to_owned(),
-                            posted: true,
-                        }
-                    }
-                },
-                Err(upstream::ReadError::KeyRefused(status)) => {
-                    return Err(Error::KeyRefused(status));
-                }
-                Err(upstream::ReadError::NoThread) if lost => {
-                    self.shared.close(left.branch);
-                    return Ok(None);
-                }
-                // What was read before may be lost for a moment only.
-                Err(upstream::ReadError::NoThread) => lost = true,
-                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {}
-            }
-            sleep(self.shared.pace.back_off(&thread, failures, None)).await;
-        }
-        Err(fault)
-    }
-
-    /// What one read shows of an answer, if it is the one that was there.
-    fn recognise(&self, left: &Turn, listing: &Listing) -> Option<(Reading, Finish)> {
-        let reading = read_off(&left.seen, left.posted, listing);
-        let finish = match listing.status {
-            Some(upstream::RunStatus::Incomplete) => Finish::Length,
-            _ => Finish::Stop,
-        };
-        let text = reading.text.as_deref().unwrap_or_default();
-        let whole = said(&self.shared.salt, text);
-        (reading.ours && left.phase == Phase::Answered(whole)).then_some((reading, finish))
     }
 
     /// The answer that the turn had. Where only this request says how much of it its caller sees, or in
@@ -281,17 +236,21 @@ impl Carry {
                 return Err(error);
             }
         };
+        let slot = self.shared.store.branch(BranchId(left.branch));
         // An answer that was mended stands on a thread of its own; the tip was moved by it before.
-        let is_its_own = |slot: &Slot| {
+        let is_its_own = |slot: &Arc<Slot>| {
             let thread = left.thread.as_deref();
             slot.look(|branch| branch.thread.as_ref().map(|id| &*id.0) == thread)
         };
-        if let Some(slot) = self.shared.store.branch(BranchId(left.branch))
-            && is_its_own(&slot)
-            && let Ok(_lease) = slot.lease.try_lock()
-        {
+        let Some(slot) = slot.filter(is_its_own) else {
+            self.run.note(|turn| ending.note(turn));
+            return Ok(ending);
+        };
+        let salt = &self.shared.salt;
+        self.run.reach(point(salt, left, &ending.answer, reading));
+        if let Ok(_lease) = slot.lease.try_lock() {
             let told = (&ending, reading);
-            advance(&self.shared.salt, &self.run, &slot, left, told);
+            advance(salt, &self.run, &slot, left, told);
         } else {
             self.run.note(|turn| ending.note(turn));
         }

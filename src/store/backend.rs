@@ -10,16 +10,23 @@ pub enum Table {
     Branches,
     Handles,
     Turns,
+    Conversations,
 }
 
 impl Table {
-    pub const ALL: [Self; 3] = [Self::Branches, Self::Handles, Self::Turns];
+    pub const ALL: [Self; 4] = [
+        Self::Branches,
+        Self::Handles,
+        Self::Turns,
+        Self::Conversations,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Branches => "branches",
             Self::Handles => "handles",
             Self::Turns => "turns",
+            Self::Conversations => "conversations",
         }
     }
 }

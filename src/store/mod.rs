@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod callers;
+pub mod conversations;
 pub mod disk;
 pub mod memory;
 mod private;
@@ -86,6 +87,8 @@ pub struct HandleRecord {
     pub branch: BranchId,
     /// No request on this handle has carried an assistant message yet: each is new text to append.
     pub delta: bool,
+    /// When it first led anywhere, in seconds since the epoch; 0 where that is not known.
+    pub created: u64,
 }
 
 /// A handle inside its tenant.

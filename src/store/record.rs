@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::conversations::Made;
 use super::{Branch, BranchId, HandleKey, HandleRecord, Seen, State};
 use crate::clock::Moment;
 use crate::form;
@@ -202,18 +203,32 @@ pub fn handle_key((tenant, handle): &HandleKey) -> Vec<u8> {
 }
 
 pub fn handle_value(record: HandleRecord) -> Vec<u8> {
-    bytes(&(record.branch.0, record.delta))
+    bytes(&(record.branch.0, record.delta, record.created))
 }
 
 pub fn read_handle(key: &[u8], value: &[u8]) -> Result<(HandleKey, HandleRecord), Unreadable> {
-    let (tenant, name) = key.split_first_chunk().ok_or(Unreadable)?;
-    let name = str::from_utf8(name).map_err(|_| Unreadable)?;
-    let (branch, delta) = value_of(value)?;
+    let (branch, delta, created) = value_of(value)?;
     let record = HandleRecord {
         branch: BranchId(branch),
         delta,
+        created,
     };
-    Ok(((Tenant(*tenant), handle(name)), record))
+    Ok((read_handle_key(key)?, record))
+}
+
+pub fn conversation_value(made: Made) -> Vec<u8> {
+    bytes(&(made.created, made.at))
+}
+
+pub fn read_conversation(key: &[u8], value: &[u8]) -> Result<(HandleKey, Made), Unreadable> {
+    let (created, at) = value_of(value)?;
+    Ok((read_handle_key(key)?, Made { created, at }))
+}
+
+fn read_handle_key(key: &[u8]) -> Result<HandleKey, Unreadable> {
+    let (tenant, name) = key.split_first_chunk().ok_or(Unreadable)?;
+    let name = str::from_utf8(name).map_err(|_| Unreadable)?;
+    Ok((Tenant(*tenant), handle(name)))
 }
 
 pub fn turn(turn: &Turn) -> Vec<u8> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::openai::Head;
-use crate::openai::usage::{Tokens, Usage};
+use crate::openai::render::{Ending, Event, Fault, Render, json};
+use crate::openai::usage::Usage;
 use crate::run::{Answer, Finish};
 
 /// The body that holds these answers, each behind what is said again of its prompt.
@@ -22,11 +23,11 @@ pub fn completion(
         logprobs: None,
         finish_reason: Some(finish_reason(answer.finish)),
     });
-    let usage = Some(Some(total(answers, prompt_tokens)));
+    let usage = Some(Some(Usage::of(prompt_tokens, answers)));
     Completion::new(head, choices.collect(), usage)
 }
 
-/// Makes the chunks of one stream, each a line of JSON.
+/// Tells the answers to one request.
 #[derive(Clone)]
 pub struct Chunks {
     head: Head,
@@ -43,6 +44,51 @@ impl fmt::Debug for Chunks {
     }
 }
 
+impl Render for Chunks {
+    fn body(&self, answers: &[Arc<Answer>]) -> String {
+        json(&completion(
+            &self.head,
+            answers,
+            &self.echoes,
+            self.prompt_tokens,
+        ))
+    }
+
+    /// What is said again of the prompts.
+    fn begin(&mut self) -> Vec<Event> {
+        let echoes = self.echoes.iter().enumerate();
+        let said = echoes.map(|(index, text)| self.choice(index, text, None));
+        said.collect()
+    }
+
+    fn text(&mut self, index: usize, text: &str) -> Vec<Event> {
+        vec![self.choice(index, text, None)]
+    }
+
+    fn keep_alive(&mut self) -> Option<Event> {
+        Some(self.choice(0, "", None))
+    }
+
+    fn end(&mut self, index: usize, answer: &Answer) -> Vec<Event> {
+        vec![self.choice(index, "", Some(finish_reason(answer.finish)))]
+    }
+
+    /// The usage, if it was asked for.
+    fn close(&mut self, answers: &[Arc<Answer>]) -> Vec<Event> {
+        let mut chunks = Vec::new();
+        if self.include_usage {
+            let usage = Usage::of(self.prompt_tokens, answers);
+            chunks.push(self.chunk(Vec::new(), Some(Some(usage))));
+        }
+        chunks.push(Event::done());
+        chunks
+    }
+
+    fn failed(&mut self, fault: &Fault<'_>) -> (Vec<Event>, Ending) {
+        fault.broken_off()
+    }
+}
+
 impl Chunks {
     pub fn new(head: Head, include_usage: bool, echoes: Vec<String>, prompt_tokens: u64) -> Self {
         Self {
@@ -53,35 +99,7 @@ impl Chunks {
         }
     }
 
-    /// What a stream begins with: what is said again of the prompts.
-    pub fn begin(&self) -> Vec<String> {
-        let echoes = self.echoes.iter().enumerate();
-        echoes.map(|(index, text)| self.text(index, text)).collect()
-    }
-
-    /// The choice grew.
-    pub fn text(&self, index: usize, text: &str) -> String {
-        self.choice(index, text, None)
-    }
-
-    /// A chunk that says nothing.
-    pub fn keep_alive(&self) -> String {
-        self.text(0, "")
-    }
-
-    /// The choice is whole, and its texts have been told.
-    pub fn end(&self, index: usize, answer: &Answer) -> String {
-        self.choice(index, "", Some(finish_reason(answer.finish)))
-    }
-
-    /// All choices are whole: the usage, if it was asked for.
-    pub fn close(&self, answers: &[Arc<Answer>]) -> Option<String> {
-        let usage = || total(answers, self.prompt_tokens);
-        self.include_usage
-            .then(|| self.chunk(Vec::new(), Some(Some(usage()))))
-    }
-
-    fn choice(&self, index: usize, text: &str, finish_reason: Option<&'static str>) -> String {
+    fn choice(&self, index: usize, text: &str, finish_reason: Option<&'static str>) -> Event {
         let choice = Choice {
             text: text.to_owned(),
             index,
@@ -91,9 +109,8 @@ impl Chunks {
         self.chunk(vec![choice], self.include_usage.then_some(None))
     }
 
-    fn chunk(&self, choices: Vec<Choice>, usage: Option<Option<Usage>>) -> String {
-        let chunk = Completion::new(&self.head, choices, usage);
-        serde_json::to_string(&chunk).expect("text, numbers and structs can always be written")
+    fn chunk(&self, choices: Vec<Choice>, usage: Option<Option<Usage>>) -> Event {
+        Event::unnamed(json(&Completion::new(&self.head, choices, usage)))
     }
 }
 
@@ -107,14 +124,6 @@ fn finish_reason(finish: Finish) -> &'static str {
         Finish::Stop | Finish::Calls => "stop",
         Finish::Length => "length",
     }
-}
-
-fn total(answers: &[Arc<Answer>], prompt: u64) -> Usage {
-    let answers = answers.iter();
-    let answer = answers
-        .map(|answer| Tokens::of(prompt, answer).answer)
-        .sum();
-    Usage::from(Tokens { prompt, answer })
 }
 
 #[derive(Serialize)]

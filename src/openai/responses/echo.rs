@@ -67,7 +67,10 @@ const DISABLED: &str = "disabled";
 impl Echo {
     /// Reads what will be said again, as far as it is what OpenAI would take.
     pub fn read(fields: Fields<'_>) -> Result<Self, Error> {
-        let number = |name| fields.value(name).and_then(Value::as_f64);
+        let number = |name, most| {
+            let number = fields.value(name).and_then(Value::as_f64);
+            number.filter(|number| (0.0..=most).contains(number))
+        };
         let object = |name| {
             fields
                 .value(name)
@@ -80,8 +83,8 @@ impl Echo {
         Ok(Self {
             instructions: fields.text("instructions")?.map(str::to_owned),
             metadata: metadata(fields)?,
-            temperature: number("temperature"),
-            top_p: number("top_p"),
+            temperature: number("temperature", 2.0),
+            top_p: number("top_p", 1.0),
             max_output_tokens: fields.count("max_output_tokens")?,
             max_tool_calls: fields.count("max_tool_calls")?,
             parallel_tool_calls: fields.flag("parallel_tool_calls")?.unwrap_or(true),
@@ -91,7 +94,7 @@ impl Echo {
             text: text(fields.map("text")?.cloned().unwrap_or_default()),
             reasoning: object("reasoning"),
             user: string("user"),
-            safety_identifier: string("safety_identifier"),
+            safety_identifier: string("safety_identifier").filter(|id| id.len() <= 64),
             prompt_cache_key: string("prompt_cache_key"),
         })
     }

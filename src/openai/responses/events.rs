@@ -1,19 +1,15 @@
-//! A response as a stream of numbered events, equal whenever they are told again.
+//! A response as one body, or as a stream of numbered events, equal whenever they are told again.
+
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::response::{Failure, Response, State};
 use crate::openai::items::{Citation, Item, Part, Status};
-use crate::run::Answer;
+use crate::openai::render::{Ending, Event, Fault, Render, json};
+use crate::run::{self, Answer};
 
-/// One event: its name, and a line of JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    pub name: &'static str,
-    pub data: String,
-}
-
-/// Makes the events of one stream.
+/// Tells a response: as one body, or event by event.
 #[derive(Clone, Debug)]
 pub struct Events {
     response: Response,
@@ -25,19 +21,14 @@ pub struct Events {
     speaks: bool,
 }
 
-impl Events {
-    /// A stream that goes on behind the event with the number `after`.
-    pub fn new(response: Response, after: Option<u64>) -> Self {
-        Self {
-            response,
-            next: 0,
-            from: after.map_or(0, |after| after.saturating_add(1)),
-            speaks: false,
-        }
+impl Render for Events {
+    fn body(&self, answers: &[Arc<Answer>]) -> String {
+        let first = answers.first();
+        let state = first.map_or(State::InProgress, |answer| State::Ended(answer));
+        json(&self.response.body(state))
     }
 
-    /// What a stream begins with.
-    pub fn begin(&mut self) -> Vec<Event> {
+    fn begin(&mut self) -> Vec<Event> {
         let first = if self.response.background {
             State::Queued
         } else {
@@ -52,8 +43,7 @@ impl Events {
         told.0
     }
 
-    /// The answer grew.
-    pub fn text(&mut self, text: &str) -> Vec<Event> {
+    fn text(&mut self, _: usize, text: &str) -> Vec<Event> {
         let mut told = Told::default();
         self.speak(&mut told);
         let id = self.message_id();
@@ -66,8 +56,12 @@ impl Events {
         told.0
     }
 
-    /// The answer is whole, and its texts have been told.
-    pub fn end(&mut self, answer: &Answer) -> Vec<Event> {
+    /// Comments serve.
+    fn keep_alive(&mut self) -> Option<Event> {
+        None
+    }
+
+    fn end(&mut self, _: usize, answer: &Answer) -> Vec<Event> {
         let mut told = Told::default();
         if answer.calls.is_empty() {
             self.speak(&mut told);
@@ -84,23 +78,42 @@ impl Events {
         told.0
     }
 
-    /// The response failed, and stays so.
-    pub fn failed(&mut self, failure: &Failure) -> Vec<Event> {
-        let mut told = Told::default();
-        self.whole("response.failed", State::Failed(failure), &mut told);
-        told.0
+    fn close(&mut self, _: &[Arc<Answer>]) -> Vec<Event> {
+        Vec::new()
     }
 
-    /// The stream ends, while the response may go on.
-    pub fn error(&mut self, code: &str, message: &str, param: Option<&str>) -> Vec<Event> {
+    fn failed(&mut self, fault: &Fault<'_>) -> (Vec<Event>, Ending) {
         let mut told = Told::default();
-        let error = Broken {
-            code,
-            message,
-            param,
+        let ending = match fault.error {
+            // The run goes on.
+            run::Error::Timeout | run::Error::ShuttingDown => {
+                let error = Broken {
+                    code: fault.code,
+                    message: fault.message,
+                    param: None,
+                };
+                self.tell("error", &error, &mut told);
+                Ending::BrokenOff
+            }
+            error => {
+                let failure = Failure::new(error, fault.message.to_owned());
+                self.whole("response.failed", State::Failed(&failure), &mut told);
+                Ending::Whole
+            }
         };
-        self.tell("error", &error, &mut told);
-        told.0
+        (told.0, ending)
+    }
+}
+
+impl Events {
+    /// A stream that goes on behind the event with the number `after`.
+    pub fn new(response: Response, after: Option<u64>) -> Self {
+        Self {
+            response,
+            next: 0,
+            from: after.map_or(0, |after| after.saturating_add(1)),
+            speaks: false,
+        }
     }
 
     /// Begins the message, where it has not begun: a response may be all calls.
@@ -216,10 +229,9 @@ impl Told {
             sequence_number,
             says,
         };
-        let data = serde_json::to_string(&numbered);
         self.0.push(Event {
-            name,
-            data: data.expect("text, numbers and structs can always be written"),
+            name: Some(name),
+            data: json(&numbered),
         });
     }
 }

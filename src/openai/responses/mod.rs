@@ -2,12 +2,15 @@
 
 mod echo;
 mod events;
+mod input;
 mod request;
 mod response;
+mod retrieval;
 mod turn;
 
 pub use echo::Echo;
-pub use events::{Event, Events};
+pub use events::Events;
 pub use request::ResponseRequest;
 pub use response::{Failure, Response, State, deleted, input_tokens};
-pub use turn::{Asked, Retrieval};
+pub use retrieval::Retrieval;
+pub use turn::Asked;

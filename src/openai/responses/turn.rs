@@ -3,17 +3,17 @@
 use std::fmt;
 
 use super::echo::Echo;
+use super::input::{Known, heard};
 use super::request::{Input, ResponseRequest};
-use crate::conversation::{Base, Keep, Limits, Role, Turn};
+use crate::conversation::{Base, Keep, Limits, Turn};
 use crate::ids::ResponseId;
 use crate::openai::basis::Basis;
-use crate::openai::content::Place;
 use crate::openai::fields::Fields;
-use crate::openai::items::{Heard, Ids, Item, ItemId, Side, push};
-use crate::openai::messages::{Author, Entry, Split, said};
+use crate::openai::items::{Ids, Item, Side};
+use crate::openai::messages::{Author, Entry, Split, tokens};
 use crate::openai::names::{self, LONGEST, is_placeholder};
 use crate::openai::params::{self, RESPONSES};
-use crate::openai::{Envelope, Error, Policy, Reason};
+use crate::openai::{Envelope, Error, Policy, Reason, forms};
 use crate::run;
 
 /// A request understood: the turn, and how the caller wants to be answered.
@@ -79,12 +79,13 @@ impl ResponseRequest {
             max_tokens: fields.count("max_output_tokens")?,
             ..Limits::default()
         };
-        let ignored = params::ignored(RESPONSES, &self.fields, policy)?;
+        let wanted = forms::of_response(fields, policy)?;
+        let ignored = params::ignored(RESPONSES, &self.fields, &wanted.unheeded, policy)?;
         let instructions = echo.instructions.clone();
         let heard = heard(self.input, follows.known())?;
         let entries = store.then(|| heard.entries.clone()).unwrap_or_default();
         let referred = heard.base;
-        let split = split(instructions, heard.entries)?;
+        let split = Split::of(led(instructions, heard.entries), "input")?;
         let base = match (referred, follows) {
             (Some(id), _) => Base::Response(id),
             (None, Follows::Base(base)) => base,
@@ -97,7 +98,7 @@ impl ResponseRequest {
         let turn = Turn {
             base,
             limits,
-            form: None,
+            form: wanted.form,
             ..basis.turn(split)
         };
         Ok(Asked {
@@ -111,6 +112,16 @@ impl ResponseRequest {
             ignored,
             prompt_tokens,
         })
+    }
+
+    /// What the request's tokens are counted as. It need not ask anything.
+    pub fn into_tokens(self) -> Result<u64, Error> {
+        let fields = Fields::new(&self.fields);
+        let instructions = fields.text("instructions")?.map(str::to_owned);
+        let known = Follows::read(fields)?.known();
+        let input = self.input.unwrap_or(Input::Items(Vec::new()));
+        let entries = heard(Some(input), known)?.entries;
+        Ok(tokens(led(instructions, entries)))
     }
 }
 
@@ -173,103 +184,8 @@ fn unknown(id: &str) -> Error {
     }
 }
 
-/// The input, read.
-struct HeardInput {
-    entries: Vec<Entry>,
-    /// The response whose output the input names last: what stands before is what it followed on.
-    base: Option<ResponseId>,
-}
-
-fn heard(input: Option<Input>, known: Known) -> Result<HeardInput, Error> {
-    let mut heard = HeardInput {
-        entries: Vec::new(),
-        base: None,
-    };
-    let items = match input {
-        None => return Err(Error::invalid("input", "input is missing")),
-        Some(Input::Text(text)) => {
-            heard.entries.push(Entry::Said(said(Role::User, text)));
-            return Ok(heard);
-        }
-        Some(Input::Items(items)) => items,
-    };
-    let mut unfounded = None;
-    for (index, item) in items.into_iter().enumerate() {
-        let list = "input";
-        let place = Place { list, index };
-        match item.heard(place)? {
-            Heard::Nothing => {}
-            Heard::Entry(entry) => push(&mut heard.entries, entry),
-            Heard::Reference(id) => match ItemId::parse(&id) {
-                None => return Err(unheard_of(place)),
-                Some(_) if known == Known::All => {}
-                Some(id) if id.side == Side::Output => {
-                    let is_instruction = |entry: &Entry| matches!(entry, Entry::Instructions(..));
-                    heard.entries.retain(is_instruction);
-                    heard.base = Some(ResponseId(id.origin));
-                    unfounded = None;
-                }
-                // The output behind it may say where it belongs.
-                Some(_) => unfounded = unfounded.or(Some(place)),
-            },
-        }
-    }
-    unfounded.map_or(Ok(heard), |place| Err(unheard_of(place)))
-}
-
-/// What is known of the items that an input only names.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Known {
-    /// The thread holds them.
-    All,
-    /// As much as their ids say.
-    Ids,
-}
-
-fn unheard_of(place: Place) -> Error {
-    let path = place.of("id");
-    let message = format!("{path} names an item that is not known here");
-    Error::invalid(path, message)
-}
-
-fn split(instructions: Option<String>, entries: Vec<Entry>) -> Result<Split, Error> {
+/// The request's own instructions stand before all that its input says.
+fn led(instructions: Option<String>, entries: Vec<Entry>) -> Vec<Entry> {
     let instructions = instructions.map(|text| Entry::Instructions(Author::Developer, text));
-    Split::of(instructions.into_iter().chain(entries).collect(), "input")
-}
-
-/// How a response that is there is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retrieval {
-    pub stream: bool,
-    /// The number of the last event that the caller has.
-    pub starting_after: Option<u64>,
-}
-
-impl Retrieval {
-    /// Reads a query; what it says of other things is passed over.
-    pub fn read(query: &[(String, String)]) -> Result<Self, Error> {
-        let mut retrieval = Self::default();
-        for (name, value) in query {
-            match (name.as_str(), value.as_str()) {
-                ("stream", "true") => retrieval.stream = true,
-                ("stream", "false") => retrieval.stream = false,
-                ("stream", _) => {
-                    return Err(Error::invalid("stream", "stream must be true or false"));
-                }
-                ("starting_after", number) => {
-                    let number = number.parse().map_err(|_| {
-                        let message = "starting_after must be the number of an event";
-                        Error::invalid("starting_after", message)
-                    })?;
-                    retrieval.starting_after = Some(number);
-                }
-                _ => {}
-            }
-        }
-        if retrieval.starting_after.is_some() && !retrieval.stream {
-            let message = "starting_after is for streams: add stream=true";
-            return Err(Error::invalid("starting_after", message));
-        }
-        Ok(retrieval)
-    }
+    instructions.into_iter().chain(entries).collect()
 }

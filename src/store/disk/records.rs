@@ -62,16 +62,18 @@ pub fn write<'a>(
 ) -> Result<(), redb::Error> {
     let transaction = transaction(db)?;
     {
-        let [mut branches, mut handles, mut turns] = [
+        let [mut branches, mut handles, mut turns, mut conversations] = [
             transaction.open_table(definition(Table::Branches))?,
             transaction.open_table(definition(Table::Handles))?,
             transaction.open_table(definition(Table::Turns))?,
+            transaction.open_table(definition(Table::Conversations))?,
         ];
         for write in writes {
             let table = match write.table {
                 Table::Branches => &mut branches,
                 Table::Handles => &mut handles,
                 Table::Turns => &mut turns,
+                Table::Conversations => &mut conversations,
             };
             let key = write.key.as_slice();
             match &write.value {
@@ -115,6 +117,12 @@ pub fn each(
 ) -> Result<(), Fault> {
     let transaction = db.begin_read().map_err(fault)?;
     let records = match transaction.open_table(definition(table)) {
+        // The first version had none.
+        Err(TableError::TableDoesNotExist(_))
+            if table == Table::Conversations && version(db)? == Some(1) =>
+        {
+            return Ok(());
+        }
         Err(TableError::TableDoesNotExist(name)) => {
             return Err(Fault::Damaged(format!("the table {name} is missing")));
         }
@@ -126,6 +134,14 @@ pub fn each(
         take(key, verified(table.as_str(), key, stored).as_deref())?;
     }
     Ok(())
+}
+
+/// The version that has begun the file.
+fn version(db: &Database) -> Result<Option<u8>, Fault> {
+    let transaction = db.begin_read().map_err(fault)?;
+    let meta = transaction.open_table(META).map_err(fault)?;
+    let stored = meta.get(SCHEMA_KEY).map_err(fault)?;
+    Ok(stored.and_then(|stored| stored.value().first().copied()))
 }
 
 /// What the file says of itself. A newer version is known before anything else is looked at.
@@ -190,10 +206,10 @@ fn verified<'a>(table: &str, key: &[u8], stored: &'a [u8]) -> Option<Cow<'a, [u8
     (is_known && u32::from_le_bytes(*found) == expected).then(|| upgraded(table, version, value))
 }
 
-/// The value as this version writes it: branches and turns end in an `Option` that the first did not
-/// have.
+/// The value as this version writes it. The first had none of what branches, turns and handles end in:
+/// an `Option`, or a number of seconds.
 fn upgraded<'a>(table: &str, version: u8, value: &'a [u8]) -> Cow<'a, [u8]> {
-    let grown = [Table::Branches.as_str(), Table::Turns.as_str()];
+    let grown = [Table::Branches, Table::Turns, Table::Handles].map(Table::as_str);
     if version == 1 && grown.contains(&table) {
         return Cow::Owned([value, &[0]].concat());
     }

@@ -13,6 +13,7 @@ use crate::clock::{Clock, Moment};
 use crate::ids::Fingerprint;
 use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Table, Unwritten, Write};
+use crate::store::conversations::Conversations;
 use crate::store::record::{self, Turn, TurnId};
 use crate::store::{Branch, BranchId, HandleKey, HandleRecord, Lease, LeaseLock, PASSED, State};
 
@@ -33,12 +34,13 @@ pub struct Bounds {
 /// Every record of this process.
 #[derive(Debug)]
 pub struct Store {
-    backend: Arc<dyn Backend>,
+    pub backend: Arc<dyn Backend>,
     clock: Clock,
     branches: DashMap<BranchId, Arc<Slot>>,
     /// Every tip that is or was, and the branches that have passed it.
     points: DashMap<Fingerprint, Vec<BranchId>>,
     handles: DashMap<HandleKey, HandleRecord>,
+    pub conversations: Conversations,
     /// Held while a handle is made to lead elsewhere and that is queued, so that the backend sees such
     /// changes in their order.
     links: Mutex<()>,
@@ -133,6 +135,7 @@ impl Store {
             branches: DashMap::new(),
             points: DashMap::new(),
             handles: DashMap::new(),
+            conversations: Conversations::default(),
             links: Mutex::new(()),
             next_branch: AtomicU64::new(0),
             next_turn: AtomicU64::new(0),
@@ -182,6 +185,10 @@ impl Store {
     /// Makes the ids of turns go on beyond this one.
     pub fn passed_turn(&self, id: TurnId) {
         self.next_turn.fetch_max(id.0 + 1, Ordering::Relaxed);
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     pub fn now(&self) -> Moment {
@@ -448,7 +455,7 @@ impl Store {
     }
 }
 
-fn put(table: Table, key: Vec<u8>, value: Vec<u8>) -> Write {
+pub fn put(table: Table, key: Vec<u8>, value: Vec<u8>) -> Write {
     let value = Some(value);
     Write { table, key, value }
 }
@@ -457,7 +464,7 @@ fn put_turn(id: TurnId, turn: &Turn) -> Write {
     put(Table::Turns, record::numbered(id.0), record::turn(turn))
 }
 
-fn take(table: Table, key: Vec<u8>) -> Write {
+pub fn take(table: Table, key: Vec<u8>) -> Write {
     let value = None;
     Write { table, key, value }
 }
