@@ -13,12 +13,17 @@ use super::Error;
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     /// Led before a field's name in errors: empty, or `stream_options.`.
-    place: &'static str,
+    place: &'a str,
 }
 
 impl<'a> Fields<'a> {
     pub fn new(map: &'a Map<String, Value>) -> Self {
         Self { map, place: "" }
+    }
+
+    /// The fields of an object that stands in the request; `place` is its path with a dot.
+    pub fn at(map: &'a Map<String, Value>, place: &'a str) -> Self {
+        Self { map, place }
     }
 
     pub fn value(self, name: &str) -> Option<&'a Value> {
@@ -61,7 +66,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields of an object; `place` is its name with a dot.
-    pub fn object(self, name: &str, place: &'static str) -> Result<Option<Self>, Error> {
+    pub fn object(self, name: &str, place: &'a str) -> Result<Option<Self>, Error> {
         Ok(self.map(name)?.map(|map| Self { map, place }))
     }
 

@@ -6,6 +6,7 @@ pub mod completions;
 mod content;
 pub mod conversations;
 mod fields;
+pub mod forms;
 pub mod items;
 pub mod list;
 pub mod messages;
@@ -21,7 +22,9 @@ pub mod usage;
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::AutoTools;
 use crate::conversation::Caller;
+use crate::form;
 
 /// What a request says outside its body; the server reads it off the head.
 #[derive(Clone)]
@@ -89,6 +92,8 @@ pub struct Policy {
     pub strict_models: bool,
     /// What would be ignored is refused.
     pub strict_parameters: bool,
+    /// What becomes of tools that need not be called.
+    pub auto_tools: AutoTools,
 }
 
 /// What an answer says of itself, minted once per request.
@@ -127,6 +132,13 @@ impl Error {
             message: message.into(),
             param: Some(param.into()),
         }
+    }
+}
+
+impl From<form::Error> for Error {
+    fn from(error: form::Error) -> Self {
+        let message = error.to_string();
+        Self::invalid(error.place, message)
     }
 }
 

@@ -180,6 +180,7 @@ impl App {
                 aliases: config.models.aliases.clone(),
                 strict_models: config.models.strict,
                 strict_parameters: config.parameters.strict,
+                auto_tools: config.tools.auto,
             }),
             delivery: Delivery {
                 stop: parts.stop,

@@ -18,6 +18,7 @@ pub struct Golden {
     pub client: String,
     version: String,
     pub case: String,
+    #[serde(default)]
     pub method: String,
     pub path: String,
     headers: Map<String, Value>,
@@ -40,6 +41,13 @@ pub fn goldens(folder: &str) -> Vec<Golden> {
         .collect()
 }
 
+/// What a request for a chat completion asks for.
+pub fn asked(golden: &Golden) -> Result<Asked, Error> {
+    let request: ChatRequest = serde_json::from_str(&golden.body.to_string()).unwrap();
+    request.into_turn(envelope(golden), &Policy::default())
+}
+
+/// What a request says outside its body.
 pub fn envelope(golden: &Golden) -> Envelope {
     let seconds = golden.headers.get("x-stainless-read-timeout");
     let patience = seconds.and_then(|seconds| seconds.as_str()?.parse().ok());
@@ -59,11 +67,6 @@ pub fn envelope(golden: &Golden) -> Envelope {
         deadline: Duration::from_secs(590),
         body: [0; 32],
     }
-}
-
-fn asked(golden: &Golden) -> Result<Asked, Error> {
-    let request: ChatRequest = serde_json::from_str(&golden.body.to_string()).unwrap();
-    request.into_turn(envelope(golden), &Policy::default())
 }
 
 /// What came of a request, a line for each thing that is not as in the plainest request.
@@ -110,6 +113,11 @@ pub fn turn(turn: &Turn) -> Vec<String> {
             .map(|handle| format!("handle {handle}")),
     );
     lines.extend(turn.names.users.iter().map(|user| format!("user {user}")));
+    lines.extend(
+        turn.form
+            .iter()
+            .map(|form| format!("form {:?}", form.kind())),
+    );
     lines
 }
 
@@ -157,7 +165,8 @@ fn requests_of_the_python_sdk_become_the_turns_they_mean() {
       user user=u-1
       ignored seed, temperature
     parse
-      Unsupported response_format
+      prompt User "Orders today?"
+      form Json
     parts
       prompt User "First part.\nSecond part."
     stream-helper
@@ -170,12 +179,13 @@ fn requests_of_the_python_sdk_become_the_turns_they_mean() {
       history Assistant "North leads."
       prompt User "And only for 2025?"
     tool-required
-      Unsupported tool_choice
+      prompt User "Orders today?"
+      form Calls
     tools
       history User "Orders today?"
       history Assistant "" calls today({}) as call_1
       prompt Tool "2025-06-01" answers call_1
-      ignored parallel_tool_calls, tools
+      form Calls
     "#);
 }
 
@@ -197,7 +207,8 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       user safety_identifier=u-1
       ignored temperature
     parse
-      Unsupported response_format
+      prompt User "Orders today?"
+      form Json
     parts
       prompt User "First part.\nSecond part."
     stream-helper
@@ -210,12 +221,13 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       history Assistant "North leads."
       prompt User "And only for 2025?"
     tool-named
-      Unsupported tool_choice
+      prompt User "Orders today?"
+      form Calls
     tools
       history User "Orders today?"
       history Assistant "" calls today({}) as call_1
       prompt Tool "2025-06-01" answers call_1
-      ignored tools, parallel_tool_calls
+      form Calls
     "#);
 }
 

@@ -22,6 +22,7 @@ mod docker;
 mod drain;
 mod errors;
 mod faults;
+mod forms;
 mod goldens;
 mod interleavings;
 mod keys;

@@ -7,6 +7,7 @@ use super::request::ChatRequest;
 use crate::conversation::{Limits, Turn};
 use crate::openai::basis::{self, Basis};
 use crate::openai::fields::Fields;
+use crate::openai::forms::{self, Calls};
 use crate::openai::params::{self, CHAT};
 use crate::openai::{Envelope, Error, Policy};
 
@@ -14,6 +15,10 @@ use crate::openai::{Envelope, Error, Policy};
 #[derive(Clone)]
 pub struct Asked {
     pub turn: Turn,
+    /// How many answers are wanted.
+    pub choices: usize,
+    /// How calls are told.
+    pub calls: Calls,
     pub stream: bool,
     /// Whether a stream ends with a chunk that tells the usage.
     pub include_usage: bool,
@@ -40,18 +45,22 @@ impl ChatRequest {
         let basis = Basis::read(envelope, fields, policy)?;
         let include_usage = basis.include_usage(fields)?;
         let limits = limits(fields)?;
-        fields.count("n")?;
-        let ignored = params::ignored(CHAT, &self.fields, policy)?;
+        let choices = basis::choices(fields)?;
+        let wanted = forms::of_chat(fields, policy)?;
+        let ignored = params::ignored(CHAT, &self.fields, &wanted.unheeded, policy)?;
         let split = split(self.messages)?;
         let prompt_tokens = split.tokens();
         let stream = basis.stream;
         let turn = Turn {
             limits,
+            form: wanted.form,
             ..basis.turn(split)
         };
         Ok(Asked {
             model: turn.model.clone(),
             turn,
+            choices,
+            calls: wanted.calls,
             stream,
             include_usage,
             ignored,

@@ -49,7 +49,7 @@ impl CompletionRequest {
         };
         let echo = fields.flag("echo")?.unwrap_or(false);
         let choices = basis::choices(fields)?;
-        let ignored = params::ignored(COMPLETIONS, &self.fields, policy)?;
+        let ignored = params::ignored(COMPLETIONS, &self.fields, &[], policy)?;
         let prompts = prompts(self.prompt)?;
         if prompts.len().saturating_mul(choices) > MOST_CHOICES {
             let message = format!("prompts times n must be at most {MOST_CHOICES}");

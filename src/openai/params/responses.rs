@@ -36,14 +36,10 @@ pub const RESPONSES: &[Parameter] = &[
         "max_output_tokens",
         "the answer is cut by the estimate that `usage` reports",
     ),
-    Parameter {
-        refused: has_a_format,
-        ..ignore(
-            "text",
-            is_plain_text,
-            "of `format`, only `{\"type\": \"text\"}` can be had; `verbosity` changes nothing",
-        )
-    },
+    emulate(
+        "text",
+        "`format` as `response_format` of a chat; `verbosity` changes nothing",
+    ),
     TOOLS,
     TOOL_CHOICE,
     PARALLEL_TOOL_CALLS,
@@ -94,18 +90,6 @@ fn is_unobfuscated(value: &Value) -> bool {
         let mut options = options.iter();
         options.all(|(name, value)| name == "include_obfuscation" && value == false)
     })
-}
-
-/// Whether nothing is asked of the text.
-fn is_plain_text(value: &Value) -> bool {
-    let format = value.get("format").filter(|format| !format.is_null());
-    let is_plain = format.is_none_or(|format| format.get("type").is_some_and(|t| t == "text"));
-    is_plain && value.get("verbosity").is_none_or(is_medium)
-}
-
-fn has_a_format(value: &Value) -> bool {
-    let format = value.get("format").filter(|format| !format.is_null());
-    format.is_some_and(|format| format.get("type").is_none_or(|kind| kind != "text"))
 }
 
 fn wants_logprobs(value: &Value) -> bool {

@@ -59,24 +59,19 @@ pub const CHAT: &[Parameter] = &[
         "max_tokens",
         "as `max_completion_tokens`; of the two the smaller",
     ),
-    refuse("n", is_one, "only 1 can be had"),
-    refuse(
+    emulate(
+        "n",
+        "up to 8; the first answer is the conversation's, the others are asked for beside it",
+    ),
+    emulate(
         "response_format",
-        is_plain_text,
-        "only `{\"type\": \"text\"}` can be had",
+        "`json_object` and `json_schema`; what is answered is valid, or it is an error",
     ),
     TOOLS,
     TOOL_CHOICE,
     PARALLEL_TOOL_CALLS,
-    ignore("functions", is_empty, "functions are never called"),
-    Parameter {
-        refused: wants_a_call,
-        ..ignore(
-            "function_call",
-            is_none,
-            "`auto` changes nothing; a named function is refused",
-        )
-    },
+    emulate("functions", "as `tools`, one call at a time"),
+    emulate("function_call", "as `tool_choice`"),
     refuse("logprobs", is_false, "the upstream tells no probabilities"),
     TOP_LOGPROBS,
     refuse("modalities", is_text_alone, "only `[\"text\"]` can be had"),
@@ -169,22 +164,20 @@ pub const TOP_LOGPROBS: Parameter = refuse(
     is_zero,
     "the upstream tells no probabilities",
 );
-pub const TOOLS: Parameter = ignore("tools", is_empty, "tools are never called");
+pub const TOOLS: Parameter = emulate(
+    "tools",
+    "functions are called in words; where they need not be, as `tools.auto` says; built-in tools change nothing",
+);
+pub const TOOL_CHOICE: Parameter = emulate(
+    "tool_choice",
+    "a call that is demanded comes, or it is an error; built-in tools cannot be demanded",
+);
 pub const PARALLEL_TOOL_CALLS: Parameter =
-    ignore("parallel_tool_calls", is_true, "tools are never called");
+    emulate("parallel_tool_calls", "`false`: one call at a time");
 pub const CONVERSATION: Parameter = honour(
     "conversation",
     "not OpenAI's: the conversation's name, or an object with its `id`",
 );
-pub const TOOL_CHOICE: Parameter = Parameter {
-    refused: wants_a_call,
-    ..ignore(
-        "tool_choice",
-        is_none,
-        "`auto` changes nothing; `required` and named tools are refused",
-    )
-};
-
 /// What becomes of one value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -259,10 +252,6 @@ pub fn never(_: &Value) -> bool {
     false
 }
 
-pub fn is_true(value: &Value) -> bool {
-    value == true
-}
-
 pub fn is_false(value: &Value) -> bool {
     value == false
 }
@@ -275,11 +264,7 @@ pub fn is_one(value: &Value) -> bool {
     value.as_f64() == Some(1.0)
 }
 
-fn is_none(value: &Value) -> bool {
-    value == "none"
-}
-
-pub fn is_medium(value: &Value) -> bool {
+fn is_medium(value: &Value) -> bool {
     value == "medium"
 }
 
@@ -300,10 +285,6 @@ fn is_text_alone(value: &Value) -> bool {
     matches!(modalities, Some([only]) if only == "text")
 }
 
-fn is_plain_text(value: &Value) -> bool {
-    value.get("type").is_some_and(|kind| kind == "text")
-}
-
 fn is_names_alone(value: &Value) -> bool {
     let names = value.as_object();
     names.is_some_and(|names| {
@@ -311,15 +292,4 @@ fn is_names_alone(value: &Value) -> bool {
             .keys()
             .all(|name| HANDLE_FIELDS.contains(&name.as_str()))
     })
-}
-
-/// Whether the model is told to call something: `allowed_tools` may still leave it free.
-fn wants_a_call(value: &Value) -> bool {
-    match value {
-        Value::Object(choice) => {
-            let allowed = choice.get("allowed_tools").unwrap_or(value);
-            allowed.get("mode").is_none_or(|mode| mode != "auto")
-        }
-        choice => choice != "auto" && choice != "none",
-    }
 }

@@ -13,7 +13,7 @@ use crate::openai::items::{Ids, Item, Side};
 use crate::openai::messages::{Author, Entry, Split, tokens};
 use crate::openai::names::{self, LONGEST, is_placeholder};
 use crate::openai::params::{self, RESPONSES};
-use crate::openai::{Envelope, Error, Policy, Reason};
+use crate::openai::{Envelope, Error, Policy, Reason, forms};
 use crate::run;
 
 /// A request understood: the turn, and how the caller wants to be answered.
@@ -79,7 +79,8 @@ impl ResponseRequest {
             max_tokens: fields.count("max_output_tokens")?,
             ..Limits::default()
         };
-        let ignored = params::ignored(RESPONSES, &self.fields, policy)?;
+        let wanted = forms::of_response(fields, policy)?;
+        let ignored = params::ignored(RESPONSES, &self.fields, &wanted.unheeded, policy)?;
         let instructions = echo.instructions.clone();
         let heard = heard(self.input, follows.known())?;
         let entries = store.then(|| heard.entries.clone()).unwrap_or_default();
@@ -97,7 +98,7 @@ impl ResponseRequest {
         let turn = Turn {
             base,
             limits,
-            form: None,
+            form: wanted.form,
             ..basis.turn(split)
         };
         Ok(Asked {

@@ -92,7 +92,8 @@ fn head(id: &str) -> Head {
 fn a_chat_completion_is_what_the_document_says() {
     for answer in [answer(Finish::Stop), answer(Finish::Length), with_sources()] {
         let head = head("chatcmpl-1");
-        let body = chat::completion(&head, &answer, 8);
+        let answers = [Arc::new(answer)];
+        let body = chat::completion(&head, &answers, 8);
         told::<CreateChatCompletionResponse>("CreateChatCompletionResponse", body);
     }
 }

@@ -431,10 +431,10 @@ fn a_stream_tells_sources_before_the_text_is_done() {
     let names: Vec<_> = events.iter().map(|event| event.name).collect();
     let source = names
         .iter()
-        .position(|name| name.ends_with("annotation.added"));
+        .position(|name| name.is_some_and(|name| name.ends_with("annotation.added")));
     let done = names
         .iter()
-        .position(|name| *name == "response.output_text.done");
+        .position(|name| *name == Some("response.output_text.done"));
     assert_eq!(source.map(|source| source + 1), done);
     read(&events);
 }
