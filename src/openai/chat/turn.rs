@@ -14,7 +14,7 @@ use crate::openai::{Envelope, Error, Policy};
 pub struct Asked {
     pub turn: Turn,
     /// How many answers are wanted.
-    pub choices: usize,
+    pub choices: u8,
     /// How calls are told.
     pub calls: Calls,
     pub stream: bool,
