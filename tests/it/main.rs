@@ -23,6 +23,7 @@ mod errors;
 mod faults;
 mod goldens;
 mod interleavings;
+mod kept;
 mod keys;
 mod leaks;
 mod mishaps;
