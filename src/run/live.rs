@@ -155,7 +155,7 @@ impl Runner {
     pub fn begin(&self, mut turn: Turn) -> Result<(Arc<Run>, Subscription), NotStarted> {
         let shared = &self.0;
         self.resume(&turn.caller);
-        let ask = shared.ask(&turn, turn.choice);
+        let ask = shared.ask(&turn);
         let keyed = ask.keyed.as_ref();
         let kept = kept(&turn);
         let follows = shared.followed(&mut turn);
@@ -264,7 +264,7 @@ impl Runner {
     pub fn plan(&self, turn: &Turn) -> Result<Plan, NotStarted> {
         let shared = &self.0;
         let mut turn = turn.clone();
-        let ask = shared.ask(&turn, turn.choice);
+        let ask = shared.ask(&turn);
         let attached = shared
             .ledger
             .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);

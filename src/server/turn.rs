@@ -76,8 +76,7 @@ impl Waiting {
     }
 
     fn start(&self, turns: Vec<Turn>) -> Result<Choices, ApiError> {
-        let started = turns.into_iter().map(|turn| self.runner.start(turn));
-        let started: Result<_, _> = started.collect();
+        let started = self.runner.start_all(turns);
         let choices = Choices::new(started.map_err(|refused| self.delivery.refused(refused))?);
         self.exchange.note.turn(&choices);
         Ok(choices)

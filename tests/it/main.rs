@@ -45,6 +45,7 @@ mod side_calls;
 mod state;
 mod streaming;
 mod streams;
+mod structured;
 mod tidy;
 mod upstream;
 mod wire;
