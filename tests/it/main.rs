@@ -11,6 +11,7 @@ mod talk;
 
 mod callers;
 mod chat;
+mod choices;
 mod clock;
 mod completions;
 mod configuration;

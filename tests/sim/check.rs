@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use chaturdata_proxy::upstream::sandbox::Kind;
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::caller::{Answered, STOP};
