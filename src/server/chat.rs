@@ -20,6 +20,7 @@ pub async fn create(
     let asked = request.into_turn(envelope, &policy)?;
     let head = minted("chatcmpl-", asked.model);
     let chunks = Chunks::new(head, 1, asked.include_usage, asked.prompt_tokens);
+    let chunks = chunks.telling(asked.calls);
     let order = Order {
         turns: vec![asked.turn],
         stream: asked.stream,

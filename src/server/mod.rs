@@ -143,6 +143,7 @@ fn cors(guard: Guard) -> CorsLayer {
         reply::REQUEST_ID,
         reply::IDEMPOTENT_REPLAYED,
         reply::IGNORED_PARAMS,
+        reply::EMULATED,
         reply::USAGE_SOURCE,
         reply::PROCESSING_MS,
         error::SHOULD_RETRY,

@@ -4,6 +4,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
+use crate::form::Kind;
 use crate::run::Place;
 
 pub const CONVERSATION_ID: HeaderName = HeaderName::from_static("x-conversation-id");
@@ -11,6 +12,7 @@ pub const CONVERSATION_DECISION: HeaderName = HeaderName::from_static("x-convers
 /// As other services name it; OpenAI's API has no such header.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 pub const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params");
+pub const EMULATED: HeaderName = HeaderName::from_static("x-emulated");
 pub const USAGE_SOURCE: HeaderName = HeaderName::from_static("x-usage-source");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -37,6 +39,17 @@ pub fn tell_place(headers: &mut HeaderMap, place: &Place) {
     if place.is_replay {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
+}
+
+/// Says what of the answer's form the proxy sees to, as the upstream knows no forms.
+pub fn tell_form(headers: &mut HeaderMap, kind: Kind) {
+    let emulated = match kind {
+        Kind::Text => return,
+        Kind::Json => "json",
+        Kind::Calls => "tools",
+        Kind::JsonOrCalls => "json, tools",
+    };
+    headers.insert(EMULATED, HeaderValue::from_static(emulated));
 }
 
 /// Names the request's fields that had no effect, and says where `usage` comes from.

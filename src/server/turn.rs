@@ -16,6 +16,7 @@ use super::listener::{Owed, Receipt};
 use super::reply;
 use super::sse::{self, Opening};
 use crate::conversation::{Plan, Turn};
+use crate::form::{Form, Kind};
 use crate::openai::render::Render;
 use crate::run::live::Runner;
 use crate::run::{self, Place, RunEvent};
@@ -28,6 +29,14 @@ pub struct Order {
     pub stream: bool,
     /// The fields that change nothing here, for `X-Ignored-Params`.
     pub ignored: Vec<String>,
+}
+
+impl Order {
+    /// What the answers must look like.
+    fn form(&self) -> Kind {
+        let form = self.turns.first().and_then(|turn| turn.form.as_deref());
+        form.map_or(Kind::Text, Form::kind)
+    }
 }
 
 /// A caller that is to be brought its answer.
@@ -63,12 +72,14 @@ impl Waiting {
         if order.stream {
             self.exchange.check_streams()?;
         }
+        let kind = order.form();
         let choices = self.start(order.turns)?;
         let mut response = if order.stream {
             self.stream(choices, render).await
         } else {
             self.answer(choices, render).await
         };
+        reply::tell_form(response.headers_mut(), kind);
         if response.status().is_success() {
             reply::tell_notes(response.headers_mut(), &order.ignored);
         }

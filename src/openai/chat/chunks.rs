@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::completion::{Annotation, completion, finish_reason};
+use super::calls::{Told, finish_reason};
+use super::completion::{Annotation, completion};
 use crate::openai::Head;
+use crate::openai::forms::Calls;
 use crate::openai::render::{Ending, Event, Fault, Render, json};
 use crate::openai::usage::Usage;
 use crate::run::Answer;
@@ -17,11 +19,17 @@ pub struct Chunks {
     choices: usize,
     include_usage: bool,
     prompt_tokens: u64,
+    calls: Calls,
 }
 
 impl Render for Chunks {
     fn body(&self, answers: &[Arc<Answer>]) -> String {
-        json(&completion(&self.head, answers, self.prompt_tokens))
+        json(&completion(
+            &self.head,
+            answers,
+            self.prompt_tokens,
+            self.calls,
+        ))
     }
 
     /// Who speaks.
@@ -48,7 +56,7 @@ impl Render for Chunks {
         Some(self.delta(0, &Delta::default()))
     }
 
-    /// The sources and the finish reason.
+    /// The sources, the calls, and the finish reason.
     fn end(&mut self, index: usize, answer: &Answer) -> Vec<Event> {
         let mut chunks = Vec::new();
         let annotations = Annotation::all(answer);
@@ -59,7 +67,14 @@ impl Render for Chunks {
             };
             chunks.push(self.delta(index, &sources));
         }
-        let reason = finish_reason(answer.finish);
+        for calls in Told::parts(answer, self.calls) {
+            let calls = Delta {
+                calls,
+                ..Delta::default()
+            };
+            chunks.push(self.delta(index, &calls));
+        }
+        let reason = finish_reason(answer.finish, self.calls);
         chunks.push(self.choice(index, &Delta::default(), Some(reason)));
         chunks
     }
@@ -86,7 +101,13 @@ impl Chunks {
             choices,
             include_usage,
             prompt_tokens,
+            calls: Calls::default(),
         }
+    }
+
+    /// Calls are told so.
+    pub fn telling(self, calls: Calls) -> Self {
+        Self { calls, ..self }
     }
 
     fn delta(&self, index: usize, delta: &Delta<'_>) -> Event {
@@ -143,4 +164,6 @@ struct Delta<'a> {
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     annotations: Vec<Annotation<'a>>,
+    #[serde(flatten)]
+    calls: Told<'a>,
 }

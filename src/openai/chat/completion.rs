@@ -4,26 +4,30 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::calls::{Told, finish_reason};
 use crate::openai::Head;
+use crate::openai::forms::Calls;
 use crate::openai::usage::Usage;
-use crate::run::{Answer, Finish};
+use crate::run::Answer;
 
 /// The body of a chat completion, a choice for each answer.
 pub fn completion<'a>(
     head: &'a Head,
     answers: &'a [Arc<Answer>],
     prompt_tokens: u64,
+    calls: Calls,
 ) -> impl Serialize + use<'a> {
     let choices = answers.iter().enumerate().map(|(index, answer)| Choice {
         index,
         message: Message {
             role: "assistant",
-            content: &answer.text,
+            content: answer.calls.is_empty().then_some(answer.text.as_str()),
             refusal: None,
             annotations: Annotation::all(answer),
+            calls: Told::whole(answer, calls),
         },
         logprobs: None,
-        finish_reason: finish_reason(answer.finish),
+        finish_reason: finish_reason(answer.finish, calls),
     });
     Completion {
         id: &head.id,
@@ -32,15 +36,6 @@ pub fn completion<'a>(
         model: &head.model,
         choices: choices.collect(),
         usage: Usage::of(prompt_tokens, answers),
-    }
-}
-
-/// OpenAI's word for why an answer ends.
-pub fn finish_reason(finish: Finish) -> &'static str {
-    match finish {
-        Finish::Stop => "stop",
-        Finish::Length => "length",
-        Finish::Calls => "tool_calls",
     }
 }
 
@@ -65,10 +60,13 @@ struct Choice<'a> {
 #[derive(Serialize)]
 struct Message<'a> {
     role: &'static str,
-    content: &'a str,
+    /// `None` where functions are called.
+    content: Option<&'a str>,
     refusal: Option<()>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     annotations: Vec<Annotation<'a>>,
+    #[serde(flatten)]
+    calls: Told<'a>,
 }
 
 /// A source that the answer names.

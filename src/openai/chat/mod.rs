@@ -1,5 +1,6 @@
 //! Chat completions: the request as a turn, the answer as a body or as chunks.
 
+mod calls;
 mod chunks;
 mod completion;
 mod messages;
