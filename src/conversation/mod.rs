@@ -46,6 +46,17 @@ pub struct Turn {
     pub deadline: Duration,
 }
 
+impl Turn {
+    /// One for each of so many answers to the same request.
+    pub fn choices(self, choices: usize) -> Vec<Self> {
+        let of = |choice: usize| Self {
+            choice: u8::try_from(choice).unwrap_or(u8::MAX),
+            ..self.clone()
+        };
+        (0..choices).map(of).collect()
+    }
+}
+
 /// What a request's history follows on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Base {
@@ -183,6 +194,15 @@ impl Decision {
         Self::Replayed,
         Self::Local,
     ];
+
+    /// Of an answer that is not its request's first: it begins a thread of its own.
+    pub fn of_choice(turn: &Turn) -> Self {
+        if turn.history.is_empty() {
+            Self::Created
+        } else {
+            Self::Forked
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! One turn carried out on one thread: post the message, poll, report what happens.
 
 pub mod answer;
+pub mod ask;
 pub mod audience;
 pub mod base;
 pub mod baseline;
@@ -8,6 +9,7 @@ pub mod breaker;
 pub mod budget;
 pub mod calls;
 pub mod carry;
+pub mod choice;
 pub mod clip;
 pub mod ending;
 pub mod growth;
@@ -15,6 +17,7 @@ pub mod items;
 pub mod ledger;
 pub mod listing;
 pub mod live;
+pub mod mend;
 pub mod notes;
 pub mod outlive;
 pub mod pace;
@@ -59,6 +62,16 @@ pub struct Answer {
     pub calls: Vec<ToolCall>,
     pub finish: Finish,
     pub annotations: Vec<Annotation>,
+}
+
+impl Answer {
+    /// The sources of what is left of the text: a cut may have taken the place of some.
+    pub fn sources(&self) -> impl Iterator<Item = &Annotation> {
+        let end = self.text.chars().count();
+        self.annotations
+            .iter()
+            .filter(move |source| source.end <= end)
+    }
 }
 
 /// Why an answer ends where it ends.

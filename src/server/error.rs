@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
@@ -79,9 +79,13 @@ impl ApiError {
         self.fault.verdict().code
     }
 
-    /// The body, which is also the data of an error frame: one line of JSON.
+    /// The body: one line of JSON.
     pub fn body(&self) -> String {
         self.fault.body(&self.fault.verdict())
+    }
+
+    pub fn message(&self) -> String {
+        self.fault.message()
     }
 }
 
@@ -110,11 +114,10 @@ pub struct Code(pub &'static str);
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let verdict = self.fault.verdict();
-        let mut response = Response::new(self.fault.body(&verdict).into());
+        let mut response = reply::json(self.fault.body(&verdict));
         *response.status_mut() = verdict.status;
         response.extensions_mut().insert(Code(verdict.code));
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         verdict.retry.tell(headers);
         if let Fault::Refusal(refusal) = &self.fault
             && refusal.ends_connection()
@@ -240,6 +243,7 @@ fn of_request(error: &openai::Error) -> Verdict {
         openai::Reason::InvalidValue => (400, "invalid_value"),
         openai::Reason::Unsupported => (400, "unsupported_parameter"),
         openai::Reason::UnknownModel => (404, "model_not_found"),
+        openai::Reason::UnknownResponse => (404, "response_not_found"),
     };
     Verdict::new(status, REQUEST, code).param(error.param.as_deref())
 }

@@ -1,8 +1,10 @@
-//! The headers that answers carry beside their body.
+//! Bodies of answers, and the headers that they carry beside.
 
+use axum::response::Response;
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
+use crate::form::Kind;
 use crate::run::Place;
 
 pub const CONVERSATION_ID: HeaderName = HeaderName::from_static("x-conversation-id");
@@ -10,9 +12,18 @@ pub const CONVERSATION_DECISION: HeaderName = HeaderName::from_static("x-convers
 /// As other services name it; OpenAI's API has no such header.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 pub const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params");
+pub const EMULATED: HeaderName = HeaderName::from_static("x-emulated");
 pub const USAGE_SOURCE: HeaderName = HeaderName::from_static("x-usage-source");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+
+/// A body of JSON.
+pub fn json(body: String) -> Response {
+    let mut response = Response::new(body.into());
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
 
 /// Says which conversation the answer belongs to, and how its thread was found.
 pub fn tell_place(headers: &mut HeaderMap, place: &Place) {
@@ -28,6 +39,17 @@ pub fn tell_place(headers: &mut HeaderMap, place: &Place) {
     if place.is_replay {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
+}
+
+/// Says what of the answer's form the proxy sees to, as the upstream knows no forms.
+pub fn tell_form(headers: &mut HeaderMap, kind: Kind) {
+    let emulated = match kind {
+        Kind::Text => return,
+        Kind::Json => "json",
+        Kind::Calls => "tools",
+        Kind::JsonOrCalls => "json, tools",
+    };
+    headers.insert(EMULATED, HeaderValue::from_static(emulated));
 }
 
 /// Names the request's fields that had no effect, and says where `usage` comes from.

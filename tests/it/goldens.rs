@@ -14,17 +14,22 @@ use serde_json::{Map, Value};
 
 /// A request as it was recorded.
 #[derive(Deserialize)]
-struct Golden {
-    client: String,
+pub struct Golden {
+    pub client: String,
     version: String,
-    case: String,
-    path: String,
+    pub case: String,
+    pub path: String,
     headers: Map<String, Value>,
-    body: Value,
+    pub body: Value,
 }
 
 fn goldens() -> Vec<Golden> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/goldens");
+    goldens_in("tests/it/goldens")
+}
+
+/// The requests of one folder, by the names of their files.
+pub fn goldens_in(folder: &str) -> Vec<Golden> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -36,11 +41,18 @@ fn goldens() -> Vec<Golden> {
         .collect()
 }
 
-fn asked(golden: &Golden) -> Result<Asked, Error> {
+/// What a request for a chat completion asks for.
+pub fn asked(golden: &Golden) -> Result<Asked, Error> {
+    let request: ChatRequest = serde_json::from_str(&golden.body.to_string()).unwrap();
+    request.into_turn(envelope(golden), &Policy::default())
+}
+
+/// What a request says outside its body.
+pub fn envelope(golden: &Golden) -> Envelope {
     let seconds = golden.headers.get("x-stainless-read-timeout");
     let patience = seconds.and_then(|seconds| seconds.as_str()?.parse().ok());
     let retries = golden.headers.get("x-stainless-retry-count");
-    let envelope = Envelope {
+    Envelope {
         caller: Caller {
             tenant: Tenant([0; 32]),
             key: Secret::new("placeholder"),
@@ -54,9 +66,7 @@ fn asked(golden: &Golden) -> Result<Asked, Error> {
         patience: patience.map(Duration::from_secs),
         deadline: Duration::from_secs(590),
         body: [0; 32],
-    };
-    let request: ChatRequest = serde_json::from_str(&golden.body.to_string()).unwrap();
-    request.into_turn(envelope, &Policy::default())
+    }
 }
 
 /// What came of a request, a line for each thing that is not as in the plainest request.
@@ -94,6 +104,11 @@ fn told(asked: &Asked) -> String {
             .map(|handle| format!("handle {handle}")),
     );
     lines.extend(turn.names.users.iter().map(|user| format!("user {user}")));
+    lines.extend(
+        turn.form
+            .iter()
+            .map(|form| format!("form {:?}", form.kind())),
+    );
     if !asked.ignored.is_empty() {
         lines.push(format!("ignored {}", asked.ignored.join(", ")));
     }
@@ -144,7 +159,8 @@ fn requests_of_the_python_sdk_become_the_turns_they_mean() {
       user user=u-1
       ignored seed, temperature
     parse
-      Unsupported response_format
+      prompt User "Orders today?"
+      form Json
     parts
       prompt User "First part.\nSecond part."
     stream-helper
@@ -157,12 +173,13 @@ fn requests_of_the_python_sdk_become_the_turns_they_mean() {
       history Assistant "North leads."
       prompt User "And only for 2025?"
     tool-required
-      Unsupported tool_choice
+      prompt User "Orders today?"
+      form Calls
     tools
       history User "Orders today?"
       history Assistant "" calls today({}) as call_1
       prompt Tool "2025-06-01" answers call_1
-      ignored parallel_tool_calls, tools
+      form Calls
     "#);
 }
 
@@ -184,7 +201,8 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       user safety_identifier=u-1
       ignored temperature
     parse
-      Unsupported response_format
+      prompt User "Orders today?"
+      form Json
     parts
       prompt User "First part.\nSecond part."
     stream-helper
@@ -197,11 +215,95 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       history Assistant "North leads."
       prompt User "And only for 2025?"
     tool-named
-      Unsupported tool_choice
+      prompt User "Orders today?"
+      form Calls
     tools
       history User "Orders today?"
       history Assistant "" calls today({}) as call_1
       prompt Tool "2025-06-01" answers call_1
-      ignored tools, parallel_tool_calls
+      form Calls
+    "#);
+}
+
+#[test]
+fn requests_of_frameworks_become_the_turns_they_mean() {
+    let clients = [
+        ("ai-sdk-compatible", "2.0.91"),
+        ("instructor", "1.17.0"),
+        ("langchain-js", "1.6.0"),
+        ("langchain-python", "1.7.4"),
+        ("litellm", "1.110.2"),
+        ("llama-index", "0.8.1"),
+        ("llm", "0.36"),
+        ("pydantic-ai", "2.68.0"),
+    ];
+    let of_each = clients.map(|(client, version)| format!("{client}\n{}", turns(client, version)));
+
+    insta::assert_snapshot!(of_each.concat(), @r#"
+    ai-sdk-compatible
+    messages
+      history User "Orders?"
+      history Assistant "Three."
+      prompt User "And 2025?"
+    stream-text-usage
+      stream, usage true
+      prompt User "Orders?"
+    instructor
+    md-json-again-2
+      instructions "\n            As a genius expert, your task is to understand the content and provide\n            the parsed objects in json that match the following json_schema:\n\n\n            {\n  \"properties\": {\n    \"region\": {\n      \"title\": \"Region\",\n      \"type\": \"string\"\n    },\n    \"orders\": {\n      \"title\": \"Orders\",\n      \"type\": \"integer\"\n    }\n  },\n  \"required\": [\n    \"region\",\n    \"orders\"\n  ],\n  \"title\": \"Upper\",\n  \"type\": \"object\"\n}\n\n            Make sure to return an instance of the JSON, not the schema itself\n"
+      history User "Best region?\n\nReturn the correct JSON response within a ```json codeblock. not the JSON_SCHEMA"
+      history Assistant "```json\n{\"region\": \"North\", \"orders\": 3}\n```"
+      prompt User "Correct your JSON ONLY RESPONSE, based on the following errors:\n1 validation error for Upper\nregion\n  Value error, the region must be upper case [type=value_error, input_value='North', input_type=str]\n    For further information visit https://errors.pydantic.dev/2.14/v/value_error"
+    langchain-js
+    invoke
+      instructions "Be brief."
+      prompt User "Orders?"
+      ignored temperature
+    stream
+      stream, usage true
+      prompt User "Orders?"
+    langchain-python
+    invoke
+      instructions "Be brief."
+      prompt User "Orders by region?"
+      ignored temperature
+    stream
+      stream, usage false
+      prompt User "Orders by region?"
+    litellm
+    completion
+      instructions "Be brief."
+      prompt User "Best region?"
+    stream
+      stream, usage false
+      prompt User "Best region?"
+    llama-index
+    chat
+      instructions "Be brief."
+      prompt User "Orders?"
+      ignored temperature
+    stream
+      stream, usage false
+      prompt User "Orders?"
+      ignored temperature
+    llm
+    continue-2
+      stream, usage true
+      history User "Orders?"
+      history Assistant "North leads."
+      prompt User "And 2025?"
+    prompt
+      stream, usage true
+      instructions "Be brief."
+      prompt User "Orders?"
+    pydantic-ai
+    stream
+      stream, usage true
+      prompt User "Orders?"
+    text-2
+      instructions "Be brief."
+      history User "Orders by region?"
+      history Assistant "North leads."
+      prompt User "And 2025?"
     "#);
 }

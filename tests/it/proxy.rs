@@ -433,10 +433,13 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -
 }
 
 /// Every route, and a body for those that want one.
-pub const ROUTES: [(&str, &str); 15] = [
+pub const ROUTES: [(&str, &str); 18] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/openai/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/completions"),
+    ("POST", "/openai/v1/completions"),
     ("GET", "/v1/models"),
     ("GET", "/models"),
     ("GET", "/openai/v1/models"),

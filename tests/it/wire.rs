@@ -1,15 +1,21 @@
 //! Answers as clients read them: whole bodies, and the strict types of async-openai over each.
 
+use std::sync::Arc;
+
 use async_openai::types::chat::{
     CreateChatCompletionResponse, CreateChatCompletionStreamResponse, FinishReason,
 };
 use async_openai::types::models::{ListModelResponse, Model};
+use chaturdata_proxy::conversation::ToolCall;
 use chaturdata_proxy::openai::chat::{self, Chunks};
+use chaturdata_proxy::openai::forms::Calls;
+use chaturdata_proxy::openai::render::{Event, Render};
 use chaturdata_proxy::openai::{Head, Policy, models};
 use chaturdata_proxy::run::{Answer, Finish};
 use chaturdata_proxy::upstream::Annotation;
 use insta::assert_snapshot;
 use serde::Serialize;
+use serde_json::Value;
 
 fn head() -> Head {
     Head {
@@ -45,17 +51,46 @@ fn pretty(body: impl Serialize) -> String {
     serde_json::to_string_pretty(&body).unwrap()
 }
 
+fn body(answer: Answer) -> String {
+    told(answer, Calls::Tools)
+}
+
+fn told(answer: Answer, calls: Calls) -> String {
+    pretty(chat::completion(&head(), &[Arc::new(answer)], 8, calls))
+}
+
+fn calling() -> Answer {
+    let call = |id: &str, arguments: &str| ToolCall {
+        id: id.to_owned(),
+        name: "orders".to_owned(),
+        arguments: arguments.to_owned(),
+    };
+    Answer {
+        text: String::new(),
+        calls: vec![
+            call("call_1", r#"{"region":"North"}"#),
+            call("call_2", "{}"),
+        ],
+        ..answer(Finish::Calls)
+    }
+}
+
 /// A stream of one answer that came in two pieces, each chunk read by async-openai.
 fn stream(answer: &Answer, include_usage: bool) -> Vec<String> {
-    let chunks = Chunks::new(head(), include_usage, 8);
-    let (first, second) = answer.text.split_at(5);
-    let mut lines = vec![
-        chunks.begin(),
-        chunks.keep_alive(),
-        chunks.text(first),
-        chunks.text(second),
-    ];
-    lines.extend(chunks.end(answer));
+    streamed(answer, Chunks::new(head(), 1, include_usage, 8))
+}
+
+fn streamed(answer: &Answer, mut chunks: Chunks) -> Vec<String> {
+    let mut events = chunks.begin();
+    events.extend(chunks.keep_alive());
+    if let Some((first, second)) = answer.text.split_at_checked(5) {
+        events.extend(chunks.text(0, first));
+        events.extend(chunks.text(0, second));
+    }
+    events.extend(chunks.end(0, answer));
+    events.extend(chunks.close(&[Arc::new(answer.clone())]));
+    assert_eq!(events.pop(), Some(Event::done()));
+    let lines: Vec<String> = events.into_iter().map(|event| event.data).collect();
     for line in &lines {
         let read: CreateChatCompletionStreamResponse = serde_json::from_str(line).unwrap();
         assert_eq!(read.object, "chat.completion.chunk");
@@ -65,7 +100,7 @@ fn stream(answer: &Answer, include_usage: bool) -> Vec<String> {
 
 #[test]
 fn a_completion_has_every_key_that_clients_look_for() {
-    let body = pretty(chat::completion(&head(), &answer(Finish::Stop), 8));
+    let body = body(answer(Finish::Stop));
 
     let read: CreateChatCompletionResponse = serde_json::from_str(&body).unwrap();
     assert_eq!(read.choices[0].finish_reason, Some(FinishReason::Stop));
@@ -98,7 +133,7 @@ fn a_completion_has_every_key_that_clients_look_for() {
 
 #[test]
 fn a_cut_answer_ends_by_its_length() {
-    let body = pretty(chat::completion(&head(), &answer(Finish::Length), 8));
+    let body = body(answer(Finish::Length));
 
     let read: CreateChatCompletionResponse = serde_json::from_str(&body).unwrap();
     assert_eq!(read.choices[0].finish_reason, Some(FinishReason::Length));
@@ -106,7 +141,7 @@ fn a_cut_answer_ends_by_its_length() {
 
 #[test]
 fn sources_are_told_as_far_as_the_text_goes() {
-    let body = pretty(chat::completion(&head(), &with_sources(), 8));
+    let body = body(with_sources());
 
     let read: CreateChatCompletionResponse = serde_json::from_str(&body).unwrap();
     let message = serde_json::to_value(&read.choices[0].message).unwrap();
@@ -158,10 +193,10 @@ fn a_stream_tells_sources_before_it_ends() {
 
 #[test]
 fn a_chunk_is_one_line_whatever_the_text() {
-    let chunks = Chunks::new(head(), false, 8);
+    let mut chunks = Chunks::new(head(), 1, false, 8);
     let text = "a\r\n\ndata: [DONE]\n\n\u{2028}\u{0}";
 
-    let line = chunks.text(text);
+    let line = chunks.text(0, text).remove(0).data;
 
     assert!(!line.contains(['\n', '\r']));
     let read: CreateChatCompletionStreamResponse = serde_json::from_str(&line).unwrap();
@@ -204,5 +239,88 @@ fn models_are_listed_by_their_names() {
         }
       ]
     }
+    "#);
+}
+
+#[test]
+fn calls_stand_in_for_the_text() {
+    let body = body(calling());
+
+    let read: CreateChatCompletionResponse = serde_json::from_str(&body).unwrap();
+    let choice = &read.choices[0];
+    assert_eq!(choice.finish_reason, Some(FinishReason::ToolCalls));
+    assert_eq!(choice.message.tool_calls.as_ref().unwrap().len(), 2);
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_snapshot!(pretty(&body["choices"]), @r#"
+    [
+      {
+        "index": 0,
+        "message": {
+          "role": "assistant",
+          "content": null,
+          "refusal": null,
+          "tool_calls": [
+            {
+              "id": "call_1",
+              "type": "function",
+              "function": {
+                "name": "orders",
+                "arguments": "{\"region\":\"North\"}"
+              }
+            },
+            {
+              "id": "call_2",
+              "type": "function",
+              "function": {
+                "name": "orders",
+                "arguments": "{}"
+              }
+            }
+          ]
+        },
+        "logprobs": null,
+        "finish_reason": "tool_calls"
+      }
+    ]
+    "#);
+}
+
+#[test]
+fn calls_are_streamed_one_by_one() {
+    assert_snapshot!(stream(&calling(), false).join("\n"), @r#"
+    {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1764000000,"model":"chaturdata","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}
+    {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1764000000,"model":"chaturdata","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":null}]}
+    {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1764000000,"model":"chaturdata","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"orders","arguments":"{\"region\":\"North\"}"}}]},"logprobs":null,"finish_reason":null}]}
+    {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1764000000,"model":"chaturdata","choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"call_2","type":"function","function":{"name":"orders","arguments":"{}"}}]},"logprobs":null,"finish_reason":null}]}
+    {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1764000000,"model":"chaturdata","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"tool_calls"}]}
+    "#);
+}
+
+#[test]
+fn who_asks_in_the_old_way_is_told_the_one_call_in_the_old_way() {
+    let body: Value = serde_json::from_str(&told(calling(), Calls::Function)).unwrap();
+    let chunks = Chunks::new(head(), 1, false, 8).telling(Calls::Function);
+
+    assert_snapshot!(pretty(&body["choices"]), @r#"
+    [
+      {
+        "index": 0,
+        "message": {
+          "role": "assistant",
+          "content": null,
+          "refusal": null,
+          "function_call": {
+            "name": "orders",
+            "arguments": "{\"region\":\"North\"}"
+          }
+        },
+        "logprobs": null,
+        "finish_reason": "function_call"
+      }
+    ]
+    "#);
+    assert_snapshot!(streamed(&calling(), chunks)[2..].join("\n"), @r#"
+    {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1764000000,"model":"chaturdata","choices":[{"index":0,"delta":{"function_call":{"name":"orders","arguments":"{\"region\":\"North\"}"}},"logprobs":null,"finish_reason":null}]}
+    {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1764000000,"model":"chaturdata","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"function_call"}]}
     "#);
 }

@@ -1,43 +1,41 @@
 //! An answer as one body: `chat.completion`.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
+use super::calls::{Told, finish_reason};
 use crate::openai::Head;
+use crate::openai::forms::Calls;
 use crate::openai::usage::Usage;
-use crate::run::{Answer, Finish};
+use crate::run::Answer;
 
-/// The body of a chat completion.
+/// The body of a chat completion, a choice for each answer.
 pub fn completion<'a>(
     head: &'a Head,
-    answer: &'a Answer,
+    answers: &'a [Arc<Answer>],
     prompt_tokens: u64,
+    calls: Calls,
 ) -> impl Serialize + use<'a> {
+    let choices = answers.iter().enumerate().map(|(index, answer)| Choice {
+        index,
+        message: Message {
+            role: "assistant",
+            content: answer.calls.is_empty().then_some(answer.text.as_str()),
+            refusal: None,
+            annotations: Annotation::all(answer),
+            calls: Told::whole(answer, calls),
+        },
+        logprobs: None,
+        finish_reason: finish_reason(answer.finish, calls),
+    });
     Completion {
         id: &head.id,
         object: "chat.completion",
         created: head.created,
         model: &head.model,
-        choices: [Choice {
-            index: 0,
-            message: Message {
-                role: "assistant",
-                content: &answer.text,
-                refusal: None,
-                annotations: Annotation::all(answer),
-            },
-            logprobs: None,
-            finish_reason: finish_reason(answer.finish),
-        }],
-        usage: Usage::new(prompt_tokens, &answer.text),
-    }
-}
-
-/// OpenAI's word for why an answer ends.
-pub fn finish_reason(finish: Finish) -> &'static str {
-    match finish {
-        Finish::Stop => "stop",
-        Finish::Length => "length",
-        Finish::Calls => "tool_calls",
+        choices: choices.collect(),
+        usage: Usage::of(prompt_tokens, answers),
     }
 }
 
@@ -47,13 +45,13 @@ struct Completion<'a> {
     object: &'static str,
     created: u64,
     model: &'a str,
-    choices: [Choice<'a>; 1],
+    choices: Vec<Choice<'a>>,
     usage: Usage,
 }
 
 #[derive(Serialize)]
 struct Choice<'a> {
-    index: u32,
+    index: usize,
     message: Message<'a>,
     logprobs: Option<()>,
     finish_reason: &'static str,
@@ -62,10 +60,13 @@ struct Choice<'a> {
 #[derive(Serialize)]
 struct Message<'a> {
     role: &'static str,
-    content: &'a str,
+    /// `None` where functions are called.
+    content: Option<&'a str>,
     refusal: Option<()>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     annotations: Vec<Annotation<'a>>,
+    #[serde(flatten)]
+    calls: Told<'a>,
 }
 
 /// A source that the answer names.
@@ -84,11 +85,8 @@ struct UrlCitation<'a> {
 }
 
 impl<'a> Annotation<'a> {
-    /// The sources of what is left of the text: a cut may have taken the place of some.
     pub fn all(answer: &'a Answer) -> Vec<Self> {
-        let end = answer.text.chars().count();
-        let left = answer.annotations.iter().filter(|source| source.end <= end);
-        left.map(Self::of).collect()
+        answer.sources().map(Self::of).collect()
     }
 
     fn of(source: &'a crate::upstream::Annotation) -> Self {

@@ -1,5 +1,6 @@
 //! Chat completions: the request as a turn, the answer as a body or as chunks.
 
+mod calls;
 mod chunks;
 mod completion;
 mod messages;
@@ -9,4 +10,4 @@ mod turn;
 pub use chunks::Chunks;
 pub use completion::completion;
 pub use request::ChatRequest;
-pub use turn::{Asked, MOST_STOPS};
+pub use turn::Asked;

@@ -1,39 +1,10 @@
 // The Node SDK in front of the proxy: what its users see, and the shape of every body.
 
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import OpenAI from "openai";
-
-const { PROXY_URL, SANDBOX_URL, CALLER_KEY, WRONG_KEY } = process.env;
-
-// A person who asks again comes later than the proxy can learn of the hang-up.
-const AGAIN_AFTER = 300;
-
-const client = (options = {}) =>
-  new OpenAI({ baseURL: `${PROXY_URL}/v1`, apiKey: CALLER_KEY, maxRetries: 0, timeout: 20_000, ...options });
-
-// The words steer the sandbox's script; the mark tells this prompt from every other.
-const prompt = (words) => ({ role: "user", content: `${words} ${randomUUID()}` });
-const ask = (words, options = {}) => ({ model: "chaturdata", messages: [prompt(words)], ...options });
-
-// What the upstream accepted of this request's last message.
-async function posts(request) {
-  const mark = request.messages.at(-1).content.split(" ").at(-1);
-  const answer = await fetch(`${SANDBOX_URL}/sandbox/posts`);
-  return (await answer.json()).filter((post) => post.message.includes(mark));
-}
-
-async function refusal(promise, kind) {
-  try {
-    await promise;
-  } catch (error) {
-    assert.ok(error instanceof kind, `${error}`);
-    return error;
-  }
-  assert.fail("no error was raised");
-}
+import { AGAIN_AFTER, WRONG_KEY, ask, client, posts, prompt, refusal } from "./proxy.js";
 
 function checkUsage(usage) {
   assert.deepEqual(Object.keys(usage).slice(0, 3), ["prompt_tokens", "completion_tokens", "total_tokens"]);
@@ -159,7 +130,7 @@ test("a wrong key is an authentication error", async () => {
 });
 
 test("what cannot be done is a bad request that names the parameter", async () => {
-  for (const [param, value] of Object.entries({ n: 2, response_format: { type: "json_object" } })) {
+  for (const [param, value] of Object.entries({ logprobs: true, modalities: ["audio"] })) {
     const request = ask("plain", { [param]: value });
     const error = await refusal(client().chat.completions.create(request), OpenAI.BadRequestError);
 

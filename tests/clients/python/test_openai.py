@@ -2,60 +2,14 @@
 
 import asyncio
 import json
-import os
 import time
 import unittest
-import urllib.request
-import uuid
 
 import openai
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.shared import ErrorObject
-
-PROXY = os.environ["PROXY_URL"] + "/v1"
-SANDBOX = os.environ["SANDBOX_URL"]
-KEY = os.environ["CALLER_KEY"]
-WRONG_KEY = os.environ["WRONG_KEY"]
-
-# A person who asks again comes later than the proxy can learn of the hang-up.
-PAUSE = 0.3
-
-
-def client(**options):
-    return openai.OpenAI(**{"base_url": PROXY, "api_key": KEY, "max_retries": 0, "timeout": 20, **options})
-
-
-def prompt(words):
-    """The words steer the sandbox's script; the mark tells this prompt from every other."""
-    return f"{words} {uuid.uuid4().hex}"
-
-
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def ask(words, **options):
-    return {"model": "chaturdata", "messages": [user(prompt(words))], **options}
-
-
-def posts(request):
-    """What the upstream accepted of this request's last message."""
-    mark = request["messages"][-1]["content"].split()[-1]
-    with urllib.request.urlopen(f"{SANDBOX}/sandbox/posts", timeout=10) as answer:
-        return [post for post in json.load(answer) if mark in post["message"]]
-
-
-def strictly(model, body):
-    return model.model_validate_json(body, strict=True, extra="forbid")
-
-
-def frames(response):
-    """The data of each frame; anything but data lines, comments and blank lines is a mistake."""
-    for line in response.iter_lines():
-        if line and not line.startswith(":"):
-            assert line.startswith("data: "), line
-            yield line.removeprefix("data: ")
+from proxy import KEY, PAUSE, PROXY, WRONG_KEY, ask, client, frames, posts, prompt, strictly, user
 
 
 class Answer(unittest.TestCase):
@@ -229,7 +183,7 @@ class Errors(unittest.TestCase):
         self.assertNotIn(WRONG_KEY, str(refusal))
 
     def test_what_cannot_be_done_is_a_bad_request_that_names_the_parameter(self):
-        for param, value in {"n": 2, "response_format": {"type": "json_object"}, "logprobs": True}.items():
+        for param, value in {"logprobs": True, "modalities": ["audio"]}.items():
             with self.subTest(param):
                 request = ask("plain", **{param: value})
                 refusal = self.refused(openai.BadRequestError, request)
