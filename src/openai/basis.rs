@@ -14,7 +14,7 @@ use crate::conversation::{Base, Limits, Names, Repeat, Turn};
 pub const MOST_STOPS: usize = 4;
 
 /// A request has at most this many answers.
-pub const MOST_CHOICES: u8 = 8;
+pub const MOST_CHOICES: usize = 8;
 
 /// What every request says, whatever its endpoint.
 #[derive(Clone, Debug)]
@@ -119,9 +119,9 @@ pub fn stop(fields: Fields<'_>) -> Result<Vec<String>, Error> {
 }
 
 /// How many answers are wanted: `n`.
-pub fn choices(fields: Fields<'_>) -> Result<u8, Error> {
+pub fn choices(fields: Fields<'_>) -> Result<usize, Error> {
     let choices = fields.count("n")?.unwrap_or(1);
-    match u8::try_from(choices) {
+    match usize::try_from(choices) {
         Ok(choices @ 1..=MOST_CHOICES) => Ok(choices),
         _ => {
             let message = format!("n must be from 1 to {MOST_CHOICES}");

@@ -157,7 +157,7 @@ impl Runner {
         let Hashed { mut turn, hashes } = turn;
         let shared = &self.0;
         self.resume(&turn.caller);
-        let ask = shared.ask(&turn, turn.choice);
+        let ask = shared.ask(&turn);
         let keyed = ask.keyed.as_ref();
         let kept = kept(&turn);
         let follows = shared.followed(&mut turn);
@@ -266,7 +266,7 @@ impl Runner {
     pub fn plan(&self, turn: impl Into<Hashed>) -> Result<Plan, NotStarted> {
         let Hashed { mut turn, hashes } = turn.into();
         let shared = &self.0;
-        let ask = shared.ask(&turn, turn.choice);
+        let ask = shared.ask(&turn);
         let attached = shared
             .ledger
             .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);

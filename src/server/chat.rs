@@ -21,13 +21,17 @@ pub async fn create(
         .read(move |request, envelope| request.into_turn(envelope, &policy))
         .await??;
     let head = minted("chatcmpl-", asked.model);
-    let (choices, calls) = (usize::from(asked.choices), asked.calls);
-    let chunks = Chunks::new(head, choices, asked.include_usage, asked.prompt_tokens);
+    let chunks = Chunks::new(
+        head,
+        asked.choices,
+        asked.include_usage,
+        asked.prompt_tokens,
+    );
+    let chunks = chunks.telling(asked.calls);
     let order = Order {
-        turns: vec![asked.turn],
-        choices: asked.choices,
+        turns: asked.turn.choices(asked.choices),
         stream: asked.stream,
         ignored: asked.ignored,
     };
-    caller.serve(order, |_| chunks.telling(calls)).await
+    caller.serve(order, |_| chunks).await
 }

@@ -24,7 +24,6 @@ pub async fn create(
     let chunks = Chunks::new(head, asked.include_usage, asked.echoes, asked.prompt_tokens);
     let order = Order {
         turns: asked.turns,
-        choices: asked.choices,
         stream: asked.stream,
         ignored: asked.ignored,
     };

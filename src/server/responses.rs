@@ -41,7 +41,6 @@ pub async fn create(
     let is_awaited = asked.stream || !asked.background;
     let order = Order {
         turns: vec![asked.turn.clone()],
-        choices: 1,
         stream: asked.stream,
         ignored: std::mem::take(&mut asked.ignored),
     };

@@ -24,10 +24,8 @@ use crate::run::{self, Place, RunEvent};
 /// What a request asks for, whichever endpoint it came in by.
 #[derive(Debug)]
 pub struct Order {
-    /// One for each prompt; never empty.
+    /// One for each answer that is wanted; never empty.
     pub turns: Vec<Turn>,
-    /// How many answers each is to have.
-    pub choices: u8,
     pub stream: bool,
     /// The fields that change nothing here, for `X-Ignored-Params`.
     pub ignored: Vec<String>,
@@ -80,7 +78,7 @@ impl Waiting {
             self.exchange.check_streams()?;
         }
         let kind = order.form();
-        let choices = self.start(order.turns, order.choices).await?;
+        let choices = self.start(order.turns).await?;
         let render = render(&choices);
         let mut response = if order.stream {
             self.stream(choices, render).await
@@ -102,7 +100,7 @@ impl Waiting {
             return self.planned(order.turns).await;
         }
         let kind = order.form();
-        let mut choices = self.start(order.turns, order.choices).await?;
+        let mut choices = self.start(order.turns).await?;
         if let Err(error) = self.begun(&mut choices).await {
             return Ok(self.failed(error, choices));
         }
@@ -148,14 +146,12 @@ impl Waiting {
         self.owed(response, choices)
     }
 
-    async fn start(&self, turns: Vec<Turn>, choices: u8) -> Result<Choices, ApiError> {
-        let mut started = Vec::new();
-        for turn in turns {
-            let turn = self.runner.hashed(turn).await;
-            let places = self.runner.start_all(turn, choices);
-            started.extend(places.map_err(|refused| self.delivery.refused(refused))?);
-        }
-        let choices = Choices::new(started);
+    async fn start(&self, turns: Vec<Turn>) -> Result<Choices, ApiError> {
+        let mut turns = turns.into_iter();
+        let first = turns.next().expect("a request has a turn");
+        let first = self.runner.hashed(first).await;
+        let started = self.runner.start_all(first, turns.collect());
+        let choices = Choices::new(started.map_err(|refused| self.delivery.refused(refused))?);
         self.exchange.note.turn(&choices);
         Ok(choices)
     }

@@ -12,6 +12,7 @@
 mod caller;
 mod check;
 mod dice;
+mod forms;
 mod journal;
 mod net;
 mod weather;

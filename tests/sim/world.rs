@@ -65,7 +65,7 @@ pub struct Process {
 /// How a request ended for who sent it.
 #[derive(Debug)]
 pub enum Got {
-    Answer(String),
+    Answers(Vec<String>),
     Told(Error),
     /// It hung up.
     Gone,

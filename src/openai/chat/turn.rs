@@ -14,7 +14,7 @@ use crate::openai::{Envelope, Error, Policy};
 pub struct Asked {
     pub turn: Turn,
     /// How many answers are wanted.
-    pub choices: u8,
+    pub choices: usize,
     /// How calls are told.
     pub calls: Calls,
     pub stream: bool,

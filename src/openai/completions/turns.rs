@@ -13,11 +13,8 @@ use crate::openai::{Envelope, Error, Policy};
 /// A request understood: its turns, and how the caller wants to be answered.
 #[derive(Clone)]
 pub struct Asked {
-    /// One for each prompt, as the first of its choices. All choices for one prompt come before those
-    /// for the next.
+    /// By the index of their choice: all choices for one prompt, then those for the next.
     pub turns: Vec<Turn>,
-    /// How many answers each prompt is to have.
-    pub choices: u8,
     pub stream: bool,
     /// Whether a stream ends with a chunk that tells the usage.
     pub include_usage: bool,
@@ -54,17 +51,14 @@ impl CompletionRequest {
         let choices = basis::choices(fields)?;
         let ignored = params::ignored(COMPLETIONS, &self.fields, &[], policy)?;
         let prompts = prompts(self.prompt)?;
-        let firsts = (0..MOST_CHOICES).step_by(usize::from(choices));
-        if prompts.len() * usize::from(choices) > usize::from(MOST_CHOICES) {
+        if prompts.len().saturating_mul(choices) > MOST_CHOICES {
             let message = format!("prompts times n must be at most {MOST_CHOICES}");
             return Err(Error::invalid("prompt", message));
         }
         let echoes = prompts.iter().filter(|_| echo);
-        let echoes =
-            echoes.flat_map(|text| std::iter::repeat_n(text.clone(), usize::from(choices)));
+        let echoes = echoes.flat_map(|text| std::iter::repeat_n(text.clone(), choices));
         let mut asked = Asked {
             turns: Vec::new(),
-            choices,
             stream: basis.stream,
             include_usage,
             echoes: echoes.collect(),
@@ -72,14 +66,17 @@ impl CompletionRequest {
             ignored,
             prompt_tokens: 0,
         };
-        for (choice, prompt) in firsts.zip(prompts) {
+        for prompt in prompts {
             let split = Split::of(vec![Entry::Said(said(Role::User, prompt))], "prompt")?;
             asked.prompt_tokens += split.tokens();
-            asked.turns.push(Turn {
-                limits: limits.clone(),
-                choice,
-                ..basis.turn(split)
-            });
+            for _ in 0..choices {
+                let turn = Turn {
+                    limits: limits.clone(),
+                    choice: u8::try_from(asked.turns.len()).unwrap_or(u8::MAX),
+                    ..basis.turn(split.clone())
+                };
+                asked.turns.push(turn);
+            }
         }
         Ok(asked)
     }

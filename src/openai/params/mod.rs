@@ -181,7 +181,7 @@ struct Models<'a> {
 
 #[derive(Serialize)]
 struct Limits {
-    choices: u8,
+    choices: usize,
     stop_sequences: usize,
     model_bytes: usize,
     conversation_name_bytes: usize,

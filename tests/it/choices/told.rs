@@ -1,4 +1,4 @@
-//! Several answers to one request.
+//! Several answers in one body, or in one stream.
 
 use http::StatusCode;
 use serde_json::{Value, json};
