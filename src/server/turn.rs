@@ -101,8 +101,10 @@ impl Waiting {
         }
         let kind = order.form();
         let mut choices = self.start(order.turns).await?;
-        if let Err(error) = self.begun(&mut choices).await {
-            return Ok(self.failed(error, choices));
+        match self.begun(&mut choices).await {
+            // What came of it is to be asked for, however soon it came.
+            Err(error) if !error.stands() => return Ok(self.failed(error, choices)),
+            Ok(_) | Err(_) => {}
         }
         let place = choices.place();
         self.exchange.note.turn(&choices);
