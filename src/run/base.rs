@@ -26,12 +26,14 @@ pub struct Ground {
 pub type Preview = (Decision, Handle, Option<Arc<Slot>>);
 
 impl Shared {
-    pub fn hashes(&self, turn: &Turn, follows: Option<&Follows>) -> Hashes {
+    /// What a turn is known by, of which its messages' hashes may be known already.
+    pub fn hashes(&self, turn: &Turn, follows: Option<&Follows>, known: Option<Hashes>) -> Hashes {
+        let hashes = known.unwrap_or_else(|| Hashes::of(&self.salt, turn));
         match turn.base {
-            Base::Nothing => Hashes::of(&self.salt, turn),
+            Base::Nothing => hashes,
             Base::Conversation | Base::Response(_) => {
                 let tip = follows.map(|follows| follows.point.tip);
-                Hashes::following(&self.salt, turn, tip)
+                hashes.following(&self.salt, turn, tip)
             }
         }
     }
@@ -47,7 +49,7 @@ impl Shared {
         let hashes = if items.is_empty() {
             hashes
         } else {
-            self.hashes(turn, follows.as_ref())
+            self.hashes(turn, follows.as_ref(), None)
         };
         (Ground { follows, items }, hashes)
     }

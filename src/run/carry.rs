@@ -1,6 +1,7 @@
 //! Carries one turn out: on the thread it belongs to, or on a new one where that thread is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -8,7 +9,6 @@ use super::audience::Run;
 use super::base::Ground;
 use super::ending::{Ending, advance, ending, point};
 use super::growth::Shown;
-use super::listing::mark;
 use super::live::{Shared, outcome};
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
@@ -204,7 +204,7 @@ impl Carry {
             .shared
             .lead_of_append(&self.turn, &self.hashes, &branch.instructions);
         let text = transcript::posted(&lead, &self.prompt());
-        let mark = mark(&self.shared.salt, &text);
+        let mark = self.shared.mark(&text).await;
         let posted = async {
             let seen = branch.seen.clone();
             let seen = self.post().baseline(&thread, seen, branch.doubted).await?;
@@ -239,7 +239,7 @@ impl Carry {
             transcript: beginning.transcript,
         };
         let text = transcript::posted(&lead, &self.prompt());
-        let mark = mark(&self.shared.salt, &text);
+        let mark = self.shared.mark(&text).await;
         let posted = async {
             self.intend(&held, None, Seen::default(), mark)
                 .await
@@ -335,6 +335,7 @@ impl Carry {
             mark,
             limit: self.limit,
             wary: false,
+            age: Duration::ZERO,
             run: &self.run,
         };
         let mut shown = Shown::new(&self.turn);

@@ -26,6 +26,9 @@ const SWEPT_AT_ONCE: usize = 4;
 /// delivered.
 const PASSED_OVER: usize = 64;
 
+/// How many of the newest equal runs a request is compared with: more of them is nobody's retry.
+const EQUAL: usize = 64;
+
 /// The runs that a repeated request may attach to.
 #[derive(Debug)]
 pub struct Ledger {
@@ -120,8 +123,10 @@ impl Ledger {
             }
             return Ok(take(&run, &|_, error| stands(error)).then_some(run));
         }
-        let runs = self.runs.get(request).map(|runs| runs.clone());
-        let newest: Vec<Arc<Run>> = runs.into_iter().flatten().rev().collect();
+        let runs = self.runs.get(request);
+        let newest: Vec<Arc<Run>> = runs.map_or_else(Vec::new, |runs| {
+            runs.iter().rev().take(EQUAL).cloned().collect()
+        });
         let owed = |callers: &Callers, error: Option<&Error>| {
             let since = callers.times.left.max(callers.times.ended);
             let lately = since.is_some_and(|since| self.ago(since) < self.keep);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::apart::Hashed;
 use super::audience::{Ask, RequestKey, Run};
 use super::base::{Ground, keeps_instructions};
 use super::calls::Calls;
@@ -137,7 +138,8 @@ impl Runner {
     }
 
     /// Finds the thread that the turn belongs to, and starts its run or attaches to one.
-    pub fn start(&self, mut turn: Turn) -> Result<Subscription, NotStarted> {
+    pub fn start(&self, turn: impl Into<Hashed>) -> Result<Subscription, NotStarted> {
+        let Hashed { mut turn, hashes } = turn.into();
         let shared = &self.0;
         let unresolved = |error| NotStarted { error, place: None };
         self.resume(&turn.caller);
@@ -147,7 +149,7 @@ impl Runner {
         let follows = shared.followed(&mut turn);
         let found = follows.as_ref().ok().and_then(Option::as_ref);
         // Before the turnstile, at which others wait.
-        let hashes = shared.hashes(&turn, found);
+        let hashes = shared.hashes(&turn, found, hashes);
         let turnstile = shared.ledger.turnstile(keyed);
         let attached = shared
             .ledger
@@ -246,9 +248,9 @@ impl Runner {
     }
 
     /// What [`Runner::start`] would do; nothing is posted, claimed or remembered.
-    pub fn plan(&self, turn: &Turn) -> Result<Plan, NotStarted> {
+    pub fn plan(&self, turn: impl Into<Hashed>) -> Result<Plan, NotStarted> {
+        let Hashed { mut turn, hashes } = turn.into();
         let shared = &self.0;
-        let mut turn = turn.clone();
         let ask = shared.ask(&turn);
         let attached = shared
             .ledger
@@ -266,7 +268,7 @@ impl Runner {
         }
         let follows = shared.followed(&mut turn);
         let follows = follows.map_err(|error| NotStarted { error, place: None })?;
-        let hashes = shared.hashes(&turn, follows.as_ref());
+        let hashes = shared.hashes(&turn, follows.as_ref(), hashes);
         let (decision, conversation, branch) = shared
             .preview(&turn, &hashes, follows.as_ref())
             .map_err(not_resolved)?;
@@ -327,8 +329,10 @@ impl Shared {
             self.flushed().await;
             return Ok(());
         }
-        let written = self.store.flushed().await;
-        written.map_err(|_| Error::StateUnwritable)
+        match self.store.flushed().await {
+            Ok(()) if !self.store.is_degraded() => Ok(()),
+            _ => Err(Error::StateUnwritable),
+        }
     }
 
     /// Makes sure that a branch's thread is never posted to again.

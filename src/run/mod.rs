@@ -1,6 +1,7 @@
 //! One turn carried out on one thread: post the message, poll, report what happens.
 
 pub mod answer;
+pub mod apart;
 pub mod audience;
 pub mod base;
 pub mod baseline;
@@ -29,6 +30,7 @@ pub mod resume;
 pub mod share;
 pub mod subscription;
 pub mod tokens;
+pub mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;

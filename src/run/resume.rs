@@ -10,7 +10,7 @@ use super::carry::Carry;
 use super::ending::{Ending, advance, ending, point, said};
 use super::live::Shared;
 use super::poll::{Ended, Poll};
-use super::post::{Accepted, Post, Unposted};
+use super::post::{Accepted, Post};
 use super::recall::recollect;
 use super::{Error, Finish};
 use crate::config::OnUnknown;
@@ -99,7 +99,7 @@ impl Resume {
             let seen = self.turn.seen.clone();
             accepted = match post.reconcile(thread, seen, self.turn.posted).await {
                 Ok(accepted) => accepted,
-                Err(unposted) => return self.unposted(unposted),
+                Err(_) => return self.unposted(),
             };
             self.run.note(|turn| turn.phase = Phase::Accepted);
         }
@@ -112,6 +112,7 @@ impl Resume {
             mark: self.turn.posted,
             limit: self.limit,
             wary: true,
+            age: self.shared.store.now().since(self.turn.times.began),
             run: &self.run,
         };
         let report = |polls, _: &str| self.run.report(|progress| progress.polls = polls);
@@ -130,10 +131,7 @@ impl Resume {
     }
 
     /// The message did not come to its thread, as far as can be told: it may come yet.
-    fn unposted(&self, unposted: Unposted) -> Stand {
-        if let Unposted::Refused(error @ Error::KeyRefused(_)) = unposted {
-            return Stand::Left(error);
-        }
+    fn unposted(&self) -> Stand {
         self.close();
         match self.shared.settings.on_unknown {
             OnUnknown::Replay => Stand::Rests(Phase::Unknown, interrupted()),
@@ -205,7 +203,7 @@ impl Carry {
     /// says how much of it its caller sees, the tip is moved by it. `None` where the turn had none, or
     /// the thread is lost.
     async fn recollect(&self, left: &Turn) -> Result<Option<Ending>, Error> {
-        let shown = recollect(&self.shared, &self.turn.caller, left).await?;
+        let shown = recollect(&self.shared, &self.turn.caller, left, self.limit).await?;
         Ok(shown.map(|(reading, finish)| self.recall(left, &reading, finish)))
     }
 

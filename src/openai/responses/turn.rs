@@ -5,8 +5,9 @@ use std::fmt;
 use super::echo::Echo;
 use super::input::{Known, heard};
 use super::request::{Input, ResponseRequest};
+use super::response::Response;
 use crate::conversation::{Base, Keep, Limits, Turn};
-use crate::ids::ResponseId;
+use crate::ids::{Handle, ResponseId};
 use crate::openai::basis::Basis;
 use crate::openai::fields::Fields;
 use crate::openai::items::{Ids, Item, Side};
@@ -55,6 +56,26 @@ impl Asked {
             model: self.model.clone(),
             background: self.background,
         })
+    }
+
+    /// The response that is to be: under this id, if no other request has asked the same before.
+    pub fn response(&self, id: ResponseId, created: u64) -> Response {
+        let names = &self.turn.names;
+        let (previous, named) = match self.turn.base {
+            Base::Nothing => (None, None),
+            Base::Conversation => (None, names.handle.as_ref().map(Handle::to_string)),
+            Base::Response(id) => (Some(id), None),
+        };
+        Response {
+            id,
+            created,
+            model: self.model.clone(),
+            background: self.background,
+            previous,
+            conversation: named,
+            echo: self.echo.clone(),
+            prompt_tokens: Some(self.prompt_tokens),
+        }
     }
 
     /// The request's input as the items of the response with this id.

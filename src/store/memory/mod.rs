@@ -213,6 +213,11 @@ impl Store {
         self.backend.flushed().await
     }
 
+    /// Whether what is begun from here on may not be remembered to its end.
+    pub fn is_degraded(&self) -> bool {
+        self.backend.is_degraded()
+    }
+
     /// Branches remembered.
     pub fn len(&self) -> usize {
         self.branches.len()
