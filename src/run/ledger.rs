@@ -7,7 +7,8 @@ use std::time::Duration;
 use dashmap::DashMap;
 
 use super::Error;
-use super::audience::{Callers, May, RequestKey, Run};
+use super::ask::RequestKey;
+use super::audience::{Callers, May, Run};
 use super::responses::Responses;
 use crate::clock::Moment;
 use crate::conversation::Repeat;

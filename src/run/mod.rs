@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod apart;
+pub mod ask;
 pub mod audience;
 pub mod base;
 pub mod baseline;
@@ -9,6 +10,7 @@ pub mod breaker;
 pub mod budget;
 pub mod calls;
 pub mod carry;
+pub mod choice;
 pub mod clip;
 pub mod ending;
 pub mod growth;
@@ -16,6 +18,7 @@ pub mod items;
 pub mod ledger;
 pub mod listing;
 pub mod live;
+pub mod mend;
 pub mod notes;
 pub mod outlive;
 pub mod pace;

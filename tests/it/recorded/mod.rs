@@ -6,11 +6,11 @@ mod responses;
 
 use serde_json::Value;
 
-use crate::goldens::{Golden, goldens_in};
+use crate::goldens::{Golden, goldens};
 
 /// A line for every request recorded for these endpoints, in the order of their files.
 fn told(folder: &str, tell: impl Fn(&Golden) -> String) -> String {
-    let goldens = goldens_in(&format!("tests/it/goldens/{folder}"));
+    let goldens = goldens(folder);
     assert!(goldens.len() > 10, "{} requests", goldens.len());
     let lines = goldens.iter().map(|golden| {
         let Golden { client, case, .. } = golden;

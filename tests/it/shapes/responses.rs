@@ -13,7 +13,7 @@ use chaturdata_proxy::run::{self, Finish};
 use serde_json::{Value, json};
 
 use super::{ID, answer, told, with_calls, with_sources};
-use crate::goldens::{envelope, goldens_in};
+use crate::goldens::{envelope, goldens};
 
 pub fn response() -> Response {
     Response {
@@ -55,10 +55,7 @@ fn outspoken() -> Value {
 fn asked(body: &Value) -> Asked {
     let request: ResponseRequest = serde_json::from_value(body.clone()).unwrap();
     request
-        .into_turn(
-            envelope(&goldens_in("tests/it/goldens")[0]),
-            &Policy::default(),
-        )
+        .into_turn(envelope(&goldens("")[0]), &Policy::default())
         .unwrap()
 }
 
