@@ -86,6 +86,10 @@ pub struct Behaviour {
     pub reply: Vec<Content>,
     /// The reply is a hash of all messages that the thread has had: it tells what it rests on.
     pub recites: bool,
+    /// The reply is in the form that the message asks for, where it asks for one.
+    pub plays: Option<Part>,
+    /// How the reply that it plays is spoilt.
+    pub spoilt: Spoilt,
     /// From acceptance to the run's end; absent: at once, or a lifelike while for the sample data.
     #[serde(deserialize_with = "some_duration")]
     pub reply_after: Option<Duration>,
@@ -140,6 +144,8 @@ impl Default for Behaviour {
         Self {
             reply: Vec::new(),
             recites: false,
+            plays: None,
+            spoilt: Spoilt::No,
             reply_after: None,
             growth: 0,
             steps: Vec::new(),
@@ -157,6 +163,32 @@ impl Default for Behaviour {
             shape: Shape::default(),
         }
     }
+}
+
+/// What a run answers with, where its message asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// JSON that fits the schema.
+    Json,
+    /// A call of the function that is demanded, or of the first, with arguments that fit.
+    Call,
+}
+
+/// What is wrong with JSON and calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spoilt {
+    #[default]
+    No,
+    /// The last brace is missing.
+    Broken,
+    /// Words stand around it.
+    Prose,
+    /// It stands in a fence.
+    Fence,
+    /// It is JSON, and does not fit.
+    WrongType,
 }
 
 /// One message's content: a text, or parts in the upstream's own form.
