@@ -4,7 +4,7 @@
 mod demo;
 mod document;
 mod fill;
-mod part;
+pub mod part;
 pub mod reply;
 pub mod script;
 pub mod shape;

@@ -1,10 +1,36 @@
 //! A script's parts: JSON and calls in the form that a message asks for, well or badly.
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::fill::{Facts, filled};
-use super::script::{Part, Spoilt};
 use super::wanted::{Demand, Function, Json, Wanted, wanted};
+
+/// What a run answers with, where its message asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// JSON that fits the schema.
+    Json,
+    /// A call of the function that is demanded, or of the first, with arguments that fit.
+    Call,
+}
+
+/// What is wrong with JSON and calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spoilt {
+    #[default]
+    No,
+    /// The last brace is missing.
+    Broken,
+    /// Words stand around it.
+    Prose,
+    /// It stands in a fence.
+    Fence,
+    /// It is JSON, and does not fit.
+    WrongType,
+}
 
 /// What a part says to a message; `None` where the message asks for nothing of the kind.
 pub fn played(part: Part, spoilt: Spoilt, earlier: &[&str], message: &str) -> Option<String> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::part::{Part, Spoilt};
 use super::shape::Shape;
 use crate::secret::Secret;
 
@@ -163,32 +164,6 @@ impl Default for Behaviour {
             shape: Shape::default(),
         }
     }
-}
-
-/// What a run answers with, where its message asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// JSON that fits the schema.
-    Json,
-    /// A call of the function that is demanded, or of the first, with arguments that fit.
-    Call,
-}
-
-/// What is wrong with JSON and calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Spoilt {
-    #[default]
-    No,
-    /// The last brace is missing.
-    Broken,
-    /// Words stand around it.
-    Prose,
-    /// It stands in a fence.
-    Fence,
-    /// It is JSON, and does not fit.
-    WrongType,
 }
 
 /// One message's content: a text, or parts in the upstream's own form.

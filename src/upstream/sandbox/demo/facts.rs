@@ -177,9 +177,10 @@ fn figure(cell: &str) -> Value {
         .chars()
         .filter(|c| c.is_ascii_digit() || matches!(c, '.' | '-'))
         .collect();
-    digits
-        .parse::<f64>()
-        .map_or(Value::Null, |number| json!(number))
+    let whole = digits.parse::<i64>().map(Value::from);
+    whole
+        .or_else(|_| digits.parse::<f64>().map(Value::from))
+        .unwrap_or(Value::Null)
 }
 
 /// What a question named, that no column shows.
