@@ -44,10 +44,18 @@ pub enum Bug {
     AppendsBehind,
     /// A thread may be posted to once the run on it was cancelled.
     CancelFrees,
+    /// A thread is told of no form.
+    FormWithheld,
+    /// An answer that is not in its form is passed on.
+    FormUnchecked,
+    /// An answer is mended on its caller's thread.
+    MendsInPlace,
+    /// Another answer than the first takes the conversation's name.
+    ChoicesClaim,
 }
 
 impl Bug {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::ResendsBlindly,
         Self::ResendsWhereAbsent,
         Self::TakesTheLastMessage,
@@ -68,6 +76,10 @@ impl Bug {
         Self::SharedResponses,
         Self::AppendsBehind,
         Self::CancelFrees,
+        Self::FormWithheld,
+        Self::FormUnchecked,
+        Self::MendsInPlace,
+        Self::ChoicesClaim,
     ];
 }
 

@@ -206,6 +206,8 @@ pub struct Pace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
+    /// Where the ends of the runs seen so far say that one is likely.
+    Learned,
     Fixed,
 }
 

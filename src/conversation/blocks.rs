@@ -132,6 +132,7 @@ mod tests {
                 instructions: instructions.as_deref(),
                 updated,
                 transcript: bounded(&earlier, 10_000),
+                form: None,
             };
 
             let posted = posted(&lead, &prompt);

@@ -20,15 +20,14 @@ pub struct Followed {
 
 impl Hashes {
     /// Of a turn that follows on a transcript which it does not carry. Whatever it carries is added.
-    pub fn following(salt: &Salt, turn: &Turn, tip: Option<Fingerprint>) -> Self {
-        let hashes = Self::of(salt, turn);
-        let added: Vec<Digest> = hashes.history.into_iter().chain(hashes.prompt).collect();
+    pub fn following(self, salt: &Salt, turn: &Turn, tip: Option<Fingerprint>) -> Self {
+        let added: Vec<Digest> = self.history.into_iter().chain(self.prompt).collect();
         let seed = Fingerprint::seed(salt, &turn.caller.tenant, &turn.model, &turn.names);
         Self {
             roll: tip.unwrap_or(seed),
             history: Vec::new(),
             prompt: added,
-            ..hashes
+            ..self
         }
     }
 }

@@ -184,6 +184,15 @@ impl Decision {
         Self::Local,
     ];
 
+    /// Of an answer that is not its request's first: it begins a thread of its own.
+    pub fn of_choice(turn: &Turn) -> Self {
+        if turn.history.is_empty() {
+            Self::Created
+        } else {
+            Self::Forked
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Attached => "attached",

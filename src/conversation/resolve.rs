@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fingerprint::{digest, instructions};
+use super::fingerprint::{digest, form, instructions};
 use super::queue::{Held, Waiting};
 use super::salt::Salt;
 use super::side::{self, SideCall};
@@ -47,6 +47,7 @@ pub struct Hashes {
     pub history: Vec<Digest>,
     pub prompt: Vec<Digest>,
     pub instructions: Digest,
+    pub form: Option<Digest>,
 }
 
 /// Where a turn belongs, claimed for it.
@@ -117,6 +118,7 @@ impl Hashes {
                 .map(|message| digest(salt, message))
                 .collect(),
             instructions: instructions(salt, turn.instructions.as_deref()),
+            form: turn.form.as_deref().map(|wanted| form(salt, wanted)),
         }
     }
 }
@@ -238,6 +240,13 @@ impl Resolver {
         {
             return Ok(self.beside(turn, call));
         }
+        if turn.choice > 0 {
+            let claimed = turn.names.handle.clone();
+            return Ok(Choice::Begin(Start {
+                decision: Decision::of_choice(turn),
+                handle: claimed.filter(|_| is_planted(Bug::ChoicesClaim)),
+            }));
+        }
         let opening = turn.history.is_empty();
         let begin = |decision, handle: Option<&Handle>| {
             Ok(Choice::Begin(Start {
@@ -274,8 +283,9 @@ impl Resolver {
 
     fn beside(&self, turn: &Turn, call: SideCall) -> Choice {
         let answer = match self.side_calls {
-            SideCalls::Local => side::answer(call, turn),
-            SideCalls::Scratch | SideCalls::Off => None,
+            // The shape that is known of a side call need not be the form that is asked for.
+            SideCalls::Local if turn.form.is_none() => side::answer(call, turn),
+            SideCalls::Local | SideCalls::Scratch | SideCalls::Off => None,
         };
         match answer {
             Some(answer) => Choice::Local(answer),
@@ -302,7 +312,7 @@ impl Resolver {
         let older = self.store.at(&hashes.roll).into_iter().filter(|other| {
             other.id != slot.id
                 && other.look(|branch| {
-                    branch.tenant == turn.caller.tenant && branch.conversation() == Some(handle)
+                    branch.tenant == turn.caller.tenant && branch.handles.contains(handle)
                 })
         });
         let candidates = std::iter::once(slot.clone()).chain(older).collect();
@@ -431,9 +441,11 @@ impl Resolver {
 
     fn newborn(&self, turn: &Turn, hashes: &Hashes) -> Branch {
         let seed = Fingerprint::seed(&self.salt, &turn.caller.tenant, &turn.model, &turn.names);
+        // Who goes on with another answer than the first does so under the same name.
+        let beside = turn.names.handle.as_ref().filter(|_| turn.choice > 0);
         let mut branch = Branch {
             tenant: turn.caller.tenant,
-            handles: Vec::new(),
+            handles: beside.cloned().into_iter().collect(),
             narrow: turn.names.narrow.clone(),
             thread: None,
             tip: seed,
@@ -444,7 +456,7 @@ impl Resolver {
             passed: VecDeque::new(),
             doubted: false,
             origin: None,
-            form: None,
+            form: hashes.form,
         };
         branch.advance(hashes.roll, &hashes.history);
         branch

@@ -1,11 +1,12 @@
-//! The text that is posted: the prompt, led by what the thread does not hold yet.
+//! The text that is posted: the prompt, led by what the thread does not hold yet, and followed by the
+//! form that its answer is to have.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use super::{Message, Role};
 
-/// Stands between what leads and the prompt.
+/// Stands between what leads, the prompt, and the form of the answer.
 pub const BORDER: &str = "\n\n---\n\n";
 
 /// How what leads begins.
@@ -31,7 +32,8 @@ pub fn prompt(history: &[Message], prompt: &[Message]) -> String {
     texts.join("\n\n")
 }
 
-/// What leads the prompt on a new thread, or after the instructions have changed.
+/// What stands around the prompt: on a new thread, or after the instructions or the form of answers have
+/// changed.
 #[derive(Clone)]
 pub struct Lead<'a> {
     pub instructions: Option<&'a str>,
@@ -39,6 +41,8 @@ pub struct Lead<'a> {
     pub updated: bool,
     /// The earlier conversation, where the thread does not hold it.
     pub transcript: Option<String>,
+    /// What is said behind the prompt of the form of its answer.
+    pub form: Option<&'a str>,
 }
 
 impl fmt::Debug for Lead<'_> {
@@ -47,7 +51,7 @@ impl fmt::Debug for Lead<'_> {
     }
 }
 
-/// Instructions, earlier conversation and prompt, in this order.
+/// Instructions, earlier conversation, prompt and form, in this order.
 pub fn posted(lead: &Lead<'_>, prompt: &str) -> String {
     let mut blocks = Vec::new();
     match (lead.instructions, lead.updated) {
@@ -60,6 +64,7 @@ pub fn posted(lead: &Lead<'_>, prompt: &str) -> String {
         blocks.push(leading(EARLIER, transcript));
     }
     blocks.push(prompt.to_owned());
+    blocks.extend(lead.form.map(str::to_owned));
     blocks.join(BORDER)
 }
 
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn instructions_and_transcript_lead_the_prompt() {
+    fn instructions_and_transcript_lead_the_prompt_and_the_form_comes_last() {
         let lead = Lead {
             instructions: Some("Be brief."),
             updated: false,
@@ -189,6 +194,7 @@ mod tests {
                 ],
                 1000,
             ),
+            form: Some("Answer format: JSON."),
         };
 
         insta::assert_snapshot!(posted(&lead, "And now?"), @"
@@ -207,6 +213,10 @@ mod tests {
         ---
 
         And now?
+
+        ---
+
+        Answer format: JSON.
         ");
     }
 

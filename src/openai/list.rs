@@ -68,18 +68,14 @@ impl Paging {
         }
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
-        // Strict clients want a string, of an empty page too.
-        let id = |item: Option<&Item>| item.map(Item::id).unwrap_or_default().to_owned();
-        Ok(Page {
-            object: "list",
-            first_id: id(items.first()),
-            last_id: id(items.last()),
-            has_more,
-            data: items,
-        })
+        Ok(Page::of(items, has_more))
     }
 }
 
+/// Items that are told at once, such as those that were added just now.
+pub fn list(items: Vec<Item>) -> impl Serialize {
+    Page::of(items, false)
+}
 #[derive(Serialize)]
 struct Page {
     object: &'static str,
@@ -87,4 +83,46 @@ struct Page {
     first_id: String,
     last_id: String,
     has_more: bool,
+}
+
+impl Page {
+    fn of(items: Vec<Item>, has_more: bool) -> Self {
+        // Strict clients want a string, of an empty page too.
+        let id = |item: Option<&Item>| item.map(Item::id).unwrap_or_default().to_owned();
+        Self {
+            object: "list",
+            first_id: id(items.first()),
+            last_id: id(items.last()),
+            has_more,
+            data: items,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(name: &str, value: &str) -> Option<String> {
+        let query = [(name.to_owned(), value.to_owned())];
+        let read = Paging::read(&query);
+        let page = read.and_then(|paging| paging.page(Vec::new()).map(drop));
+        page.err().and_then(|error| error.param)
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_had_is_refused_by_its_parameter() {
+        for (name, value) in [
+            ("limit", "0"),
+            ("limit", "101"),
+            ("limit", "ten"),
+            ("order", "up"),
+            ("after", "msg_5"),
+        ] {
+            assert_eq!(refused(name, value).as_deref(), Some(name), "{value}");
+        }
+        for (name, value) in [("limit", "100"), ("order", "desc"), ("include[]", "x")] {
+            assert_eq!(refused(name, value), None);
+        }
+    }
 }

@@ -59,6 +59,30 @@ impl fmt::Debug for Envelope {
     }
 }
 
+#[cfg(test)]
+impl Envelope {
+    /// Of a request whose head says nothing.
+    pub fn bare() -> Self {
+        use crate::ids::Tenant;
+        use crate::secret::Secret;
+        Self {
+            caller: Caller {
+                tenant: Tenant([0; 32]),
+                key: Secret::new("placeholder"),
+            },
+            handle: None,
+            narrow: None,
+            users: Vec::new(),
+            side_call: None,
+            idempotency_key: None,
+            marked: false,
+            patience: None,
+            deadline: Duration::from_secs(590),
+            body: [0; 32],
+        }
+    }
+}
+
 /// What the configuration says of requests.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {

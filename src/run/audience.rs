@@ -4,16 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::ask::{Ask, RequestKey};
+use super::mend::Wanted;
 use super::outlive::{phase, remembered};
 use super::progress::Progress;
 use super::{Answer, Error, Place};
-use crate::conversation::{Decision, Limits};
+use crate::conversation::{Decision, Turn};
 use crate::ids::{Digest, Handle, ResponseId, Tenant};
 use crate::store::record::{self, Cut, Kept, Phase, Point, Times, TurnId};
 use crate::store::{Branch, Slot, Store};
-
-/// A keyed hash of everything that makes a request the same request.
-pub type RequestKey = [u8; 32];
 
 /// One run. Its record outlives the process from the moment its message is meant to be posted.
 #[derive(Debug)]
@@ -42,8 +41,8 @@ pub struct Callers {
     record: Option<record::Turn>,
     /// Nothing is under way: the first caller that asks again has the turn carried on.
     asleep: bool,
-    /// How a caller that asked again wants the answer cut, where the record does not say.
-    limits: Option<Limits>,
+    /// How a caller that asked again wants the answer, where the record does not say.
+    wanted: Option<Wanted>,
 }
 
 /// How a caller's place at a run ended.
@@ -69,14 +68,6 @@ pub enum Rest {
 /// Whether a run, as its callers and its error are, may be attached to.
 pub type May<'a> = &'a dyn Fn(&Callers, Option<&Error>) -> bool;
 
-/// What a request is, apart from its conversation.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask {
-    pub tenant: Tenant,
-    pub request: RequestKey,
-    pub keyed: Option<RequestKey>,
-}
-
 impl Run {
     pub fn new(ask: Ask, place: Place, kept: Option<Kept>, store: Arc<Store>) -> Arc<Self> {
         let response = kept.as_ref().map(|kept| kept.id);
@@ -90,7 +81,7 @@ impl Run {
             },
             record: None,
             asleep: false,
-            limits: None,
+            wanted: None,
         };
         Arc::new(Self {
             id: store.new_turn(),
@@ -147,7 +138,7 @@ impl Run {
                 kept,
                 record: Some(turn),
                 asleep,
-                limits: None,
+                wanted: None,
             }),
         })
     }
@@ -172,9 +163,7 @@ impl Run {
     /// Changes what is remembered, if anything is.
     pub fn note(&self, change: impl FnOnce(&mut record::Turn)) {
         let mut callers = self.callers();
-        if let Some(record) = &mut callers.record {
-            change(record);
-        }
+        callers.changed(change);
         self.write(&callers);
     }
 
@@ -197,12 +186,22 @@ impl Run {
         branch: impl FnOnce(&mut Branch),
     ) {
         let mut callers = self.callers();
-        if let Some(record) = &mut callers.record {
-            change(record);
-        }
-        let turn = callers.whole();
-        let turn = turn.as_ref().map(|turn| (self.id, turn));
+        let turn = callers.changed(change).map(|turn| (self.id, turn));
+        let turn = turn.as_ref().map(|(id, turn)| (*id, turn));
         self.store.change_with(slot, turn, branch);
+    }
+
+    /// As [`Run::note_with`], where the branch's tip moves.
+    pub fn advance(
+        &self,
+        slot: &Slot,
+        change: impl FnOnce(&mut record::Turn),
+        branch: impl FnOnce(&mut Branch),
+    ) {
+        let mut callers = self.callers();
+        let turn = callers.changed(change).map(|turn| (self.id, turn));
+        let turn = turn.as_ref().map(|(id, turn)| (*id, turn));
+        self.store.advance(slot, turn, branch);
     }
 
     /// What is remembered.
@@ -419,27 +418,24 @@ impl Run {
         self.callers().asleep = true;
     }
 
-    /// How a caller that attached wants the answer cut.
-    pub fn wants(&self, limits: &Limits) {
+    /// How a caller that attached wants the answer.
+    pub fn wants(&self, turn: &Turn) {
         let mut callers = self.callers();
         let unsaid = callers
             .record
             .as_ref()
             .is_some_and(|record| record.cut == Cut::Unsaid);
-        if unsaid && callers.limits.is_none() {
-            callers.limits = Some(limits.clone());
+        if unsaid && callers.wanted.is_none() {
+            callers.wanted = Some(Wanted::by(turn));
         }
     }
 
-    /// How the answer is cut, as far as anybody has said.
-    pub fn limits(&self) -> Option<Limits> {
+    /// How the answer is wanted, as far as anybody has said.
+    pub fn wanted(&self) -> Option<Wanted> {
         let callers = self.callers();
         match callers.record.as_ref()?.cut {
-            Cut::At(max_tokens) => Some(Limits {
-                stop: Vec::new(),
-                max_tokens,
-            }),
-            Cut::Unsaid => callers.limits.clone(),
+            Cut::At(max_tokens) => Some(Wanted::text(max_tokens)),
+            Cut::Unsaid => callers.wanted.clone(),
         }
     }
 
@@ -476,6 +472,12 @@ impl Run {
 }
 
 impl Callers {
+    /// What is remembered once it is changed.
+    fn changed(&mut self, change: impl FnOnce(&mut record::Turn)) -> Option<record::Turn> {
+        self.record.as_mut().map(change);
+        self.whole()
+    }
+
     fn whole(&self) -> Option<record::Turn> {
         let (times, kept) = (self.times, self.kept.clone());
         let turn = self.record.clone()?;

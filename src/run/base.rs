@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::Error;
 use super::carry::{Carry, Why};
+use super::choice::{Before, Earlier};
 use super::live::Shared;
 use super::notes::Pending;
 use super::responses::Follows;
 use crate::conversation::follow::Followed;
+use crate::conversation::queue::Held;
 use crate::conversation::resolve::{Hashes, Resolved, Unresolved};
 use crate::conversation::transcript::bounded;
 use crate::conversation::{Base, Decision, Message, Role, Turn, blocks};
@@ -20,18 +22,32 @@ pub struct Ground {
     pub follows: Option<Follows>,
     /// Items of its conversation that it posts. They are put back if it does not.
     pub items: Vec<Pending>,
+    /// Where another answer to the same request is the conversation's own, and the request does not say
+    /// what came before.
+    pub earlier: Option<Arc<Earlier>>,
+}
+
+impl Ground {
+    pub fn on(follows: Option<Follows>) -> Self {
+        Self {
+            follows,
+            ..Self::default()
+        }
+    }
 }
 
 /// Where a turn would go on, and the branch that it would append to.
 pub type Preview = (Decision, Handle, Option<Arc<Slot>>);
 
 impl Shared {
-    pub fn hashes(&self, turn: &Turn, follows: Option<&Follows>) -> Hashes {
+    /// What a turn is known by, of which its messages' hashes may be known already.
+    pub fn hashes(&self, turn: &Turn, follows: Option<&Follows>, known: Option<Hashes>) -> Hashes {
+        let hashes = known.unwrap_or_else(|| Hashes::of(&self.salt, turn));
         match turn.base {
-            Base::Nothing => Hashes::of(&self.salt, turn),
+            Base::Nothing => hashes,
             Base::Conversation | Base::Response(_) => {
                 let tip = follows.map(|follows| follows.point.tip);
-                Hashes::following(&self.salt, turn, tip)
+                hashes.following(&self.salt, turn, tip)
             }
         }
     }
@@ -47,9 +63,13 @@ impl Shared {
         let hashes = if items.is_empty() {
             hashes
         } else {
-            self.hashes(turn, follows.as_ref())
+            self.hashes(turn, follows.as_ref(), None)
         };
-        (Ground { follows, items }, hashes)
+        let ground = Ground {
+            items,
+            ..Ground::on(follows)
+        };
+        (ground, hashes)
     }
 
     fn with_items(&self, turn: &mut Turn) -> Vec<Pending> {
@@ -150,8 +170,27 @@ impl Carry {
         Ok(bounded(&messages, self.shared.transcript))
     }
 
+    /// As above. Where it is another answer to its request, as the conversation's own thread shows it; the
+    /// new branch follows on that.
+    pub async fn opening_of(&self, held: &Held) -> Result<Option<String>, Error> {
+        let Some(earlier) = &self.ground.earlier else {
+            return self.opening().await;
+        };
+        let Before { transcript, point } = earlier.before(self).await?;
+        if let Some((tip, window)) = point {
+            self.shared.store.change(&held.slot, |branch| {
+                branch.tip = tip;
+                branch.window = window;
+            });
+        }
+        Ok(transcript)
+    }
+
     /// What a thread that is left is followed by, for a request that carries no past.
     pub async fn past_of(&self, branch: &Branch, why: Why) -> Result<Option<String>, Error> {
+        if let Some(earlier) = &self.ground.earlier {
+            return Ok(earlier.before(self).await?.transcript);
+        }
         if matches!(why, Why::Lost | Why::Vanished) && branch.seen.is_some() {
             return Err(self.lost());
         }

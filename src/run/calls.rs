@@ -9,9 +9,11 @@ use dashmap::DashMap;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::apart::listing;
 use super::breaker::{Breaker, Failure, Pass};
 use super::budget::Budget;
 use super::listing::Listing;
+use super::wake::Wakings;
 use crate::config::Config;
 use crate::conversation::Caller;
 use crate::conversation::salt::Salt;
@@ -56,6 +58,7 @@ pub struct Calls {
     places: Semaphore,
     patience: Duration,
     followed: Arc<AtomicUsize>,
+    pub wakings: Wakings,
 }
 
 #[derive(Debug)]
@@ -94,6 +97,7 @@ impl Calls {
             places: Semaphore::new(config.upstream.max_connections),
             patience: config.upstream.queue_timeout,
             followed: Arc::default(),
+            wakings: Wakings::default(),
             metrics,
         }
     }
@@ -221,6 +225,25 @@ impl Calls {
         }
     }
 
+    /// As above, where reads are counted: one that found no place here was none, and is made again
+    /// until `limit`.
+    pub async fn read_at_last(
+        &self,
+        caller: &Caller,
+        thread: &ThreadId,
+        limit: Instant,
+    ) -> Result<Listing, ReadError> {
+        loop {
+            let answer = self.read_apart(caller, thread).await;
+            let is_crowded = matches!(&answer, Err(ReadError::Busy(busy)) if *busy == Busy::HERE);
+            let again = Instant::now() + self.pause;
+            if !is_crowded || again > limit {
+                return answer;
+            }
+            sleep_until(again).await;
+        }
+    }
+
     async fn read_as(
         &self,
         key: &Tenant,
@@ -254,7 +277,7 @@ impl Calls {
             _ => self.breaker.succeeded(key),
         }
         self.metrics.upstream_call(Call::Read, result);
-        answer.map(|thread| Listing::of(&self.salt, thread))
+        Ok(listing(&self.salt, answer?).await)
     }
 
     /// Whether something new may be posted; else, after how long to ask again. A try that is due
@@ -283,7 +306,8 @@ impl Calls {
         place.ok()?.ok()
     }
 
-    fn key(&self, caller: &Caller) -> Tenant {
+    /// Whose calls are slowed down together.
+    pub fn key(&self, caller: &Caller) -> Tenant {
         self.salt.tenant_of_key(caller.key.expose())
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use dashmap::DashMap;
 
 use super::Error;
-use super::audience::{Callers, May, RequestKey, Run};
+use super::ask::RequestKey;
+use super::audience::{Callers, May, Run};
 use super::responses::Responses;
 use crate::clock::Moment;
 use crate::conversation::Repeat;
@@ -25,6 +26,9 @@ const SWEPT_AT_ONCE: usize = 4;
 /// How many more are passed over, where there are too many, in the search for one whose answer was
 /// delivered.
 const PASSED_OVER: usize = 64;
+
+/// How many of the newest equal runs a request is compared with: more of them is nobody's retry.
+const EQUAL: usize = 64;
 
 /// The runs that a repeated request may attach to.
 #[derive(Debug)]
@@ -120,8 +124,10 @@ impl Ledger {
             }
             return Ok(take(&run, &|_, error| stands(error)).then_some(run));
         }
-        let runs = self.runs.get(request).map(|runs| runs.clone());
-        let newest: Vec<Arc<Run>> = runs.into_iter().flatten().rev().collect();
+        let runs = self.runs.get(request);
+        let newest: Vec<Arc<Run>> = runs.map_or_else(Vec::new, |runs| {
+            runs.iter().rev().take(EQUAL).cloned().collect()
+        });
         let owed = |callers: &Callers, error: Option<&Error>| {
             let since = callers.times.left.max(callers.times.ended);
             let lately = since.is_some_and(|since| self.ago(since) < self.keep);

@@ -7,14 +7,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::audience::{Ask, RequestKey, Run};
+use super::apart::Hashed;
+use super::audience::Run;
 use super::base::{Ground, keeps_instructions};
 use super::calls::Calls;
 use super::carry::Carry;
 use super::ledger::Ledger;
 use super::notes::Notes;
 use super::pace::Pace;
-use super::responses::{Follows, kept};
+use super::responses::kept;
 use super::restart::Left;
 use super::share::{Share, Shares};
 use super::subscription::{Seat, Subscription};
@@ -25,12 +26,13 @@ use crate::conversation::resolve::{Continuation, Hashes, Resolver, Secrets, Unre
 use crate::conversation::salt::Salt;
 use crate::conversation::transcript::{self, Lead};
 use crate::conversation::{Decision, Plan, Turn};
+use crate::form::{self, Form};
 use crate::ids::{Digest, Handle};
 use crate::metrics::{Metrics, Outcome};
 use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Nowhere};
 use crate::store::record::Phase;
-use crate::store::{Bounds, BranchId, Restored, Store};
+use crate::store::{Bounds, Branch, BranchId, Restored, Store};
 use crate::upstream::Upstream;
 
 /// Starts runs, and gives callers a place at them.
@@ -51,6 +53,8 @@ pub struct Shared {
     strict: bool,
     /// Bytes of earlier conversation that begin a thread.
     pub transcript: usize,
+    /// How often an answer that is not in the form that was asked for is mended.
+    pub repairs: u32,
     pub ledger: Ledger,
     pub notes: Notes,
     pub active: Shares,
@@ -65,6 +69,12 @@ pub struct NotStarted {
     pub error: Error,
     /// `None` where the turn was not resolved.
     pub place: Option<Place>,
+}
+
+impl NotStarted {
+    pub fn without_place(error: Error) -> Self {
+        Self { error, place: None }
+    }
 }
 
 /// What runs rest on.
@@ -125,6 +135,7 @@ impl Runner {
             metrics,
             settings: config.run.clone(),
             strict: config.store.strict,
+            repairs: config.structured.repairs,
             transcript: usize::try_from(conversations.transcript).unwrap_or(usize::MAX),
             left: Left::default(),
             tasks: TaskTracker::new(),
@@ -137,27 +148,35 @@ impl Runner {
     }
 
     /// Finds the thread that the turn belongs to, and starts its run or attaches to one.
-    pub fn start(&self, mut turn: Turn) -> Result<Subscription, NotStarted> {
+    pub fn start(&self, turn: impl Into<Hashed>) -> Result<Subscription, NotStarted> {
+        Ok(self.begin(turn.into())?.1)
+    }
+
+    /// The run, and a place at it.
+    pub fn begin(&self, turn: Hashed) -> Result<(Arc<Run>, Subscription), NotStarted> {
+        let Hashed { mut turn, hashes } = turn;
         let shared = &self.0;
-        let unresolved = |error| NotStarted { error, place: None };
         self.resume(&turn.caller);
-        let ask = shared.ask(&turn);
+        let ask = shared.ask(&turn, turn.choice);
         let keyed = ask.keyed.as_ref();
         let kept = kept(&turn);
         let follows = shared.followed(&mut turn);
         let found = follows.as_ref().ok().and_then(Option::as_ref);
         // Before the turnstile, at which others wait.
-        let hashes = shared.hashes(&turn, found);
+        let hashes = shared.hashes(&turn, found, hashes);
         let turnstile = shared.ledger.turnstile(keyed);
         let attached = shared
             .ledger
             .attach(&ask.request, keyed, &turn.repeat)
-            .map_err(|_| unresolved(Error::KeyReused))?;
+            .map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         if let Some(run) = attached.filter(|_| !is_planted(Bug::NoRepeats)) {
-            return Ok(self.attach(run, turn, hashes, follows.ok().flatten()));
+            let ground = Ground::on(follows.ok().flatten());
+            let seat = self.attach(run.clone(), turn, hashes, ground);
+            return Ok((run, seat));
         }
-        let follows = follows.map_err(unresolved)?;
-        let share = shared.share(&turn, &hashes).map_err(unresolved)?;
+        let follows = follows.map_err(NotStarted::without_place)?;
+        let share = shared.share(&turn, &hashes);
+        let share = share.map_err(NotStarted::without_place)?;
         let (ground, hashes) = shared.grounded(&mut turn, hashes, follows);
         let resolved = shared.resolve(&turn, &hashes, ground.follows.as_ref());
         let resolved = match resolved {
@@ -203,21 +222,22 @@ impl Runner {
             }
         }
         drop(turnstile);
-        Ok(self.subscribe(run, deadline, Seat::Own))
+        let seat = self.subscribe(run.clone(), deadline, Seat::Own);
+        Ok((run, seat))
     }
 
     /// A place at a run that the request is a repetition of; a run that an earlier process has left is
     /// carried on.
-    fn attach(
+    pub fn attach(
         &self,
         run: Arc<Run>,
         turn: Turn,
         hashes: Hashes,
-        follows: Option<Follows>,
+        ground: Ground,
     ) -> Subscription {
         let shared = &self.0;
         let deadline = turn.deadline;
-        run.wants(&turn.limits);
+        run.wants(&turn);
         let Some(left) = run.wake() else {
             return self.subscribe(run, deadline, Seat::Attached);
         };
@@ -228,10 +248,7 @@ impl Runner {
             conversation: Handle(left.conversation.as_str().into()),
             limit: Instant::now() + shared.settings.limit,
             doubt: left.phase == Phase::Unknown,
-            ground: Ground {
-                follows,
-                items: Vec::new(),
-            },
+            ground,
             turn,
         };
         let share = shared.active.take_anyway(run.tenant);
@@ -246,17 +263,14 @@ impl Runner {
     }
 
     /// What [`Runner::start`] would do; nothing is posted, claimed or remembered.
-    pub fn plan(&self, turn: &Turn) -> Result<Plan, NotStarted> {
+    pub fn plan(&self, turn: impl Into<Hashed>) -> Result<Plan, NotStarted> {
+        let Hashed { mut turn, hashes } = turn.into();
         let shared = &self.0;
-        let mut turn = turn.clone();
-        let ask = shared.ask(&turn);
+        let ask = shared.ask(&turn, turn.choice);
         let attached = shared
             .ledger
             .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
-        let attached = attached.map_err(|_| NotStarted {
-            error: Error::KeyReused,
-            place: None,
-        })?;
+        let attached = attached.map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         if let Some(run) = attached {
             return Ok(Plan {
                 conversation: run.watch().borrow().place.conversation.clone(),
@@ -266,17 +280,17 @@ impl Runner {
         }
         let follows = shared.followed(&mut turn);
         let follows = follows.map_err(|error| NotStarted { error, place: None })?;
-        let hashes = shared.hashes(&turn, follows.as_ref());
+        let hashes = shared.hashes(&turn, follows.as_ref(), hashes);
         let (decision, conversation, branch) = shared
             .preview(&turn, &hashes, follows.as_ref())
             .map_err(not_resolved)?;
-        let held = branch.map(|slot| slot.look(|branch| branch.instructions));
-        let lead = match held {
+        let lead = match branch.map(|slot| slot.branch()) {
             Some(held) => shared.lead_of_append(&turn, &hashes, &held),
             None => Lead {
                 instructions: turn.instructions.as_deref(),
                 updated: false,
                 transcript: transcript::bounded(&turn.history, shared.transcript),
+                form: turn.form.as_deref().map(Form::block),
             },
         };
         let prompt = transcript::prompt(&turn.history, &turn.prompt);
@@ -303,7 +317,7 @@ impl Runner {
         self.0.tasks.wait().await;
     }
 
-    fn subscribe(&self, run: Arc<Run>, deadline: Duration, seat: Seat) -> Subscription {
+    pub fn subscribe(&self, run: Arc<Run>, deadline: Duration, seat: Seat) -> Subscription {
         Subscription::new(run, deadline, seat, self.0.metrics.clone())
     }
 }
@@ -327,8 +341,10 @@ impl Shared {
             self.flushed().await;
             return Ok(());
         }
-        let written = self.store.flushed().await;
-        written.map_err(|_| Error::StateUnwritable)
+        match self.store.flushed().await {
+            Ok(()) if !self.store.is_degraded() => Ok(()),
+            _ => Err(Error::StateUnwritable),
+        }
     }
 
     /// Makes sure that a branch's thread is never posted to again.
@@ -367,46 +383,22 @@ impl Shared {
         self.tasks.spawn(Box::pin(run));
     }
 
-    fn ask(&self, turn: &Turn) -> Ask {
-        Ask {
-            tenant: turn.caller.tenant,
-            request: self.request_key(turn),
-            keyed: self.idempotency_key(turn),
-        }
-    }
-
-    /// What makes a request the same request.
-    fn request_key(&self, turn: &Turn) -> RequestKey {
-        let names = &turn.names;
-        let handle = names.handle.as_ref().map_or("", |handle| &handle.0);
-        let fields = [
-            if is_planted(Bug::OneTenant) {
-                &[]
-            } else {
-                turn.caller.tenant.0.as_slice()
-            },
-            turn.repeat.body.as_slice(),
-            handle.as_bytes(),
-            names.narrow.as_deref().unwrap_or_default().as_bytes(),
-        ];
-        let users = names.users.iter().map(String::as_bytes);
-        self.salt.hash("request", fields.into_iter().chain(users))
-    }
-
-    fn idempotency_key(&self, turn: &Turn) -> Option<RequestKey> {
-        let key = turn.repeat.idempotency_key.as_ref()?;
-        let fields = [turn.caller.tenant.0.as_slice(), key.as_bytes()];
-        Some(self.salt.hash("idempotency key", fields))
-    }
-
-    /// What leads a prompt on a thread that knows instructions with the hash `held`. Where a
-    /// request is new text alone, saying no instructions leaves those that are.
-    pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, held: &[u8; 32]) -> Lead<'a> {
-        let updated = !keeps_instructions(turn) && hashes.instructions != *held;
+    /// What is said around a prompt on a thread that was told this much. Where a request is new text
+    /// alone, saying no instructions leaves those that are.
+    pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, held: &Branch) -> Lead<'a> {
+        let updated = !keeps_instructions(turn) && hashes.instructions != held.instructions;
+        let form = match &turn.form {
+            Some(form) if hashes.form == held.form || is_planted(Bug::FormWithheld) => {
+                Some(form.reminder())
+            }
+            Some(form) => Some(form.block()),
+            None => held.form.map(|_| form::WITHDRAWN),
+        };
         Lead {
             instructions: turn.instructions.as_deref().filter(|_| updated),
             updated,
             transcript: self.added(turn),
+            form,
         }
     }
 }

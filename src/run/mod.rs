@@ -1,6 +1,8 @@
 //! One turn carried out on one thread: post the message, poll, report what happens.
 
 pub mod answer;
+pub mod apart;
+pub mod ask;
 pub mod audience;
 pub mod base;
 pub mod baseline;
@@ -8,6 +10,7 @@ pub mod breaker;
 pub mod budget;
 pub mod calls;
 pub mod carry;
+pub mod choice;
 pub mod clip;
 pub mod ending;
 pub mod growth;
@@ -15,6 +18,7 @@ pub mod items;
 pub mod ledger;
 pub mod listing;
 pub mod live;
+pub mod mend;
 pub mod notes;
 pub mod outlive;
 pub mod pace;
@@ -29,6 +33,7 @@ pub mod resume;
 pub mod share;
 pub mod subscription;
 pub mod tokens;
+pub mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::answer::{Reading, read_off};
 use super::audience::Run;
@@ -44,7 +44,8 @@ impl Recall {
     pub async fn out(self) {
         let id = self.run.response.map(|id| id.to_string());
         let no_response = || Error::NoResponse(id.unwrap_or_default());
-        match recollect(&self.shared, &self.caller, &self.turn).await {
+        let limit = Instant::now() + self.shared.settings.limit;
+        match recollect(&self.shared, &self.caller, &self.turn, limit).await {
             Ok(Some((reading, finish))) => match self.answer(&reading, finish) {
                 Some(answer) => self.run.end(Ok(Arc::new(answer))),
                 None => self.rest(no_response()),
@@ -118,6 +119,7 @@ pub async fn recollect(
     shared: &Shared,
     caller: &Caller,
     left: &Turn,
+    limit: Instant,
 ) -> Result<Option<(Reading, Finish)>, Error> {
     let (Phase::Answered(_), Some(thread)) = (left.phase, &left.thread) else {
         return Ok(None);
@@ -126,7 +128,8 @@ pub async fn recollect(
     let mut fault = Error::Unreachable;
     let mut lost = false;
     for failures in 1..=TRANSCRIPT_READS {
-        match shared.calls.read_apart(caller, &thread).await {
+        let read = shared.calls.read_at_last(caller, &thread, limit);
+        match read.await {
             Ok(listing) => match recognise(shared, left, &listing) {
                 Some(shown) => return Ok(Some(shown)),
                 None => {

@@ -98,7 +98,9 @@ impl Carry {
         let mut lost = false;
         let mut out_of_sight = false;
         for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller, thread).await {
+            let calls = &self.shared.calls;
+            let read = calls.read_at_last(&self.turn.caller, thread, self.limit);
+            match read.await {
                 Ok(shown) => {
                     if let Some(lines) = in_order(seen, &shown) {
                         return Ok(Some(lines.into_iter().map(quoted).collect()));

@@ -6,19 +6,20 @@ use tokio::time::{Instant, sleep};
 
 use super::answer::Reading;
 use super::audience::Run;
-use super::carry::Carry;
-use super::ending::{Ending, advance, ending, point, said};
+use super::carry::{Carry, Outcome};
+use super::ending::{Ending, advance, point, said};
 use super::live::Shared;
+use super::mend::Mend;
 use super::poll::{Ended, Poll};
-use super::post::{Accepted, Post, Unposted};
+use super::post::{Accepted, Post};
 use super::recall::recollect;
 use super::{Error, Finish};
 use crate::config::OnUnknown;
 use crate::conversation::Caller;
 use crate::conversation::queue::Held;
 use crate::ids::Digest;
-use crate::store::BranchId;
 use crate::store::record::{Phase, Turn};
+use crate::store::{BranchId, Slot};
 use crate::upstream::{Posted, ThreadId};
 
 /// A turn whose run may be under way. Nothing of it is posted: its text is not remembered.
@@ -99,7 +100,7 @@ impl Resume {
             let seen = self.turn.seen.clone();
             accepted = match post.reconcile(thread, seen, self.turn.posted).await {
                 Ok(accepted) => accepted,
-                Err(unposted) => return self.unposted(unposted),
+                Err(_) => return self.unposted(),
             };
             self.run.note(|turn| turn.phase = Phase::Accepted);
         }
@@ -112,11 +113,12 @@ impl Resume {
             mark: self.turn.posted,
             limit: self.limit,
             wary: true,
+            age: self.shared.store.now().since(self.turn.times.began),
             run: &self.run,
         };
         let report = |polls, _: &str| self.run.report(|progress| progress.polls = polls);
         match poll.follow(&accepted, report).await {
-            Ended::Answered(reading, finish) => self.answered(&reading, finish),
+            Ended::Answered(reading, finish) => self.answered(&reading, finish).await,
             Ended::Lost => {
                 self.close();
                 Stand::Rests(Phase::Lost, interrupted())
@@ -130,10 +132,7 @@ impl Resume {
     }
 
     /// The message did not come to its thread, as far as can be told: it may come yet.
-    fn unposted(&self, unposted: Unposted) -> Stand {
-        if let Unposted::Refused(error @ Error::KeyRefused(_)) = unposted {
-            return Stand::Left(error);
-        }
+    fn unposted(&self) -> Stand {
         self.close();
         match self.shared.settings.on_unknown {
             OnUnknown::Replay => Stand::Rests(Phase::Unknown, interrupted()),
@@ -141,19 +140,37 @@ impl Resume {
         }
     }
 
-    fn answered(&self, reading: &Reading, finish: Finish) -> Stand {
+    async fn answered(&self, reading: &Reading, finish: Finish) -> Stand {
         let salt = &self.shared.salt;
-        let Some(limits) = self.run.limits() else {
-            // Where it is cut, and so what its caller will show of it, only the request says.
+        let Some(wanted) = self.run.wanted() else {
+            // Where it is cut, or in which form it is wanted, and so what its caller will show of it, only
+            // the request says.
             let whole = said(salt, reading.text.as_deref().unwrap_or_default());
             return Stand::Rests(Phase::Answered(whole), interrupted());
         };
-        let ending = ending(salt, &limits, reading, finish);
+        let mend = Mend {
+            shared: &self.shared,
+            run: &self.run,
+            caller: &self.caller,
+            wanted: &wanted,
+            limit: self.limit,
+        };
+        let ending = match mend.ending(reading, finish).await {
+            Ok(ending) => ending,
+            Err(error @ Error::KeyRefused(_)) => return Stand::Left(error),
+            Err(error) => {
+                self.close();
+                return Stand::Ended(Err(error));
+            }
+        };
         self.run
             .reach(point(salt, &self.turn, &ending.answer, reading));
-        if let Some(held) = &self.held {
-            let told = (&ending.answer, reading);
-            advance(&self.shared.store, salt, &held.slot, &self.turn, told);
+        match &self.held {
+            Some(held) => {
+                let told = (&ending, reading);
+                advance(salt, &self.run, &held.slot, &self.turn, told);
+            }
+            None => self.run.note(|turn| ending.note(turn)),
         }
         Stand::Ended(Ok(ending))
     }
@@ -174,51 +191,67 @@ pub fn interrupted() -> Error {
 impl Carry {
     /// To the end, from where an earlier process has left the turn.
     pub async fn on(mut self, left: Turn) {
-        let outcome = match self.recollect(&left).await {
-            Ok(Some(ending)) => Ok(ending),
-            Ok(None) => {
-                match self
-                    .shared
-                    .resolve(&self.turn, &self.hashes, self.ground.follows.as_ref())
-                {
-                    Ok(resolved) => {
-                        self.conversation.clone_from(&resolved.conversation);
-                        self.run.report(|progress| {
-                            progress.place.conversation = resolved.conversation.to_string();
-                            progress.place.decision = resolved.decision;
-                        });
-                        self.steps(resolved.continuation).await
-                    }
-                    Err(unresolved) => Err(unresolved.into()),
-                }
-            }
-            Err(error) => {
-                self.shared.put_to_rest(&self.run);
-                self.run.end(Err(error));
-                return;
-            }
+        let shown = recollect(&self.shared, &self.turn.caller, &left, self.limit).await;
+        let outcome = match shown {
+            Ok(Some((reading, finish))) => match self.recall(&left, &reading, finish).await {
+                Err(error) if !error.stands() => return self.rest(error),
+                outcome => outcome,
+            },
+            Ok(None) => self.anew().await,
+            Err(error) => return self.rest(error),
         };
         self.tell(outcome).await;
     }
 
-    /// The answer that the turn had before the restart, as its thread shows it. Where only this request
-    /// says how much of it its caller sees, the tip is moved by it. `None` where the turn had none, or
-    /// the thread is lost.
-    async fn recollect(&self, left: &Turn) -> Result<Option<Ending>, Error> {
-        let shown = recollect(&self.shared, &self.turn.caller, left).await?;
-        Ok(shown.map(|(reading, finish)| self.recall(left, &reading, finish)))
+    /// Nothing more can be done for now: the next who asks has the turn carried on.
+    fn rest(&self, error: Error) {
+        self.shared.put_to_rest(&self.run);
+        self.run.end(Err(error));
     }
 
-    fn recall(&self, left: &Turn, reading: &Reading, finish: Finish) -> Ending {
+    /// As a turn that nothing came of.
+    async fn anew(&mut self) -> Outcome {
+        let follows = self.ground.follows.as_ref();
+        let resolved = self.shared.resolve(&self.turn, &self.hashes, follows);
+        let resolved = resolved.map_err(Error::from)?;
+        self.conversation.clone_from(&resolved.conversation);
+        self.run.report(|progress| {
+            progress.place.conversation = resolved.conversation.to_string();
+            progress.place.decision = resolved.decision;
+        });
+        self.steps(resolved.continuation).await
+    }
+
+    /// The answer that the turn had. Where only this request says how much of it its caller sees, or in
+    /// which form, the tip is moved by it.
+    async fn recall(&self, left: &Turn, reading: &Reading, finish: Finish) -> Outcome {
+        let ending = match self.ending(reading, finish).await {
+            Ok(ending) => ending,
+            Err(error) => {
+                if error.stands() {
+                    self.shared.close(left.branch);
+                }
+                return Err(error);
+            }
+        };
+        let slot = self.shared.store.branch(BranchId(left.branch));
+        // An answer that was mended stands on a thread of its own; the tip was moved by it before.
+        let is_its_own = |slot: &Arc<Slot>| {
+            let thread = left.thread.as_deref();
+            slot.look(|branch| branch.thread.as_ref().map(|id| &*id.0) == thread)
+        };
+        let Some(slot) = slot.filter(is_its_own) else {
+            self.run.note(|turn| ending.note(turn));
+            return Ok(ending);
+        };
         let salt = &self.shared.salt;
-        let ending = ending(salt, &self.turn.limits, reading, finish);
         self.run.reach(point(salt, left, &ending.answer, reading));
-        if let Some(slot) = self.shared.store.branch(BranchId(left.branch))
-            && let Ok(_lease) = slot.lease.try_lock()
-        {
-            let told = (&ending.answer, reading);
-            advance(&self.shared.store, salt, &slot, left, told);
+        if let Ok(_lease) = slot.lease.try_lock() {
+            let told = (&ending, reading);
+            advance(salt, &self.run, &slot, left, told);
+        } else {
+            self.run.note(|turn| ending.note(turn));
         }
-        ending
+        Ok(ending)
     }
 }

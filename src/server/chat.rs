@@ -15,9 +15,11 @@ use crate::openai::chat::{ChatRequest, Chunks};
 pub async fn create(
     State(policy): State<Arc<Policy>>,
     caller: Waiting,
-    WireJson { envelope, request }: WireJson<ChatRequest>,
+    wire: WireJson<ChatRequest>,
 ) -> Result<Response, ApiError> {
-    let asked = request.into_turn(envelope, &policy)?;
+    let asked = wire
+        .read(move |request, envelope| request.into_turn(envelope, &policy))
+        .await??;
     let head = minted("chatcmpl-", asked.model);
     let chunks = Chunks::new(head, 1, asked.include_usage, asked.prompt_tokens);
     let chunks = chunks.telling(asked.calls);

@@ -15,9 +15,11 @@ use crate::openai::completions::{Chunks, CompletionRequest};
 pub async fn create(
     State(policy): State<Arc<Policy>>,
     caller: Waiting,
-    WireJson { envelope, request }: WireJson<CompletionRequest>,
+    wire: WireJson<CompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let asked = request.into_turns(envelope, &policy)?;
+    let asked = wire
+        .read(move |request, envelope| request.into_turns(envelope, &policy))
+        .await??;
     let head = minted("cmpl-", asked.model);
     let chunks = Chunks::new(head, asked.include_usage, asked.echoes, asked.prompt_tokens);
     let order = Order {

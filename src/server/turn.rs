@@ -67,13 +67,13 @@ impl Waiting {
     /// Carries the turns out, and answers as the caller asked.
     pub async fn serve(self, order: Order, render: impl Render) -> Result<Response, ApiError> {
         if self.exchange.is_dry_run {
-            return self.planned(&order.turns);
+            return self.planned(order.turns).await;
         }
         if order.stream {
             self.exchange.check_streams()?;
         }
         let kind = order.form();
-        let choices = self.start(order.turns)?;
+        let choices = self.start(order.turns).await?;
         let mut response = if order.stream {
             self.stream(choices, render).await
         } else {
@@ -86,10 +86,13 @@ impl Waiting {
         Ok(response)
     }
 
-    fn start(&self, turns: Vec<Turn>) -> Result<Choices, ApiError> {
-        let started = turns.into_iter().map(|turn| self.runner.start(turn));
-        let started: Result<_, _> = started.collect();
-        let choices = Choices::new(started.map_err(|refused| self.delivery.refused(refused))?);
+    async fn start(&self, turns: Vec<Turn>) -> Result<Choices, ApiError> {
+        let mut started = Vec::with_capacity(turns.len());
+        for turn in turns {
+            let subscription = self.runner.start(self.runner.hashed(turn).await);
+            started.push(subscription.map_err(|refused| self.delivery.refused(refused))?);
+        }
+        let choices = Choices::new(started);
         self.exchange.note.turn(&choices);
         Ok(choices)
     }
@@ -147,9 +150,9 @@ impl Waiting {
         response.map(|body| Body::new(Owed::new(body, receipt, self.exchange.outbox)))
     }
 
-    fn planned(&self, turns: &[Turn]) -> Result<Response, ApiError> {
-        let first = turns.first().expect("a request has a turn");
-        let plan = self.runner.plan(first);
+    async fn planned(&self, turns: Vec<Turn>) -> Result<Response, ApiError> {
+        let first = turns.into_iter().next().expect("a request has a turn");
+        let plan = self.runner.plan(self.runner.hashed(first).await);
         let Plan {
             conversation,
             decision,

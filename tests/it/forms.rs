@@ -6,7 +6,7 @@ use chaturdata_proxy::form::{Form, Kind};
 use chaturdata_proxy::openai::Policy;
 use chaturdata_proxy::openai::responses::ResponseRequest;
 
-use crate::goldens::{Golden, asked, envelope, goldens_in};
+use crate::goldens::{Golden, asked, envelope, goldens};
 
 /// The form of a request, and what of it is told as ignored.
 fn form(golden: &Golden) -> String {
@@ -43,7 +43,7 @@ fn form(golden: &Golden) -> String {
 /// The cases of each client, by the form that they ask for.
 fn forms_in(folder: &str) -> String {
     let mut forms: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for golden in goldens_in(folder) {
+    for golden in goldens(folder) {
         let case = format!("{} {}", golden.client, golden.case);
         if golden.body.get("messages").is_some() || golden.body.get("input").is_some() {
             forms.entry(form(&golden)).or_default().push(case);
@@ -57,7 +57,7 @@ fn forms_in(folder: &str) -> String {
 
 #[test]
 fn chats_of_real_clients_ask_for_forms() {
-    insta::assert_snapshot!(forms_in("tests/it/goldens/emulated"), @"
+    insta::assert_snapshot!(forms_in("emulated"), @"
     3 of Text
       litellm n
       openai-node n
@@ -136,7 +136,7 @@ fn chats_of_real_clients_ask_for_forms() {
 
 #[test]
 fn responses_of_real_clients_ask_for_forms() {
-    insta::assert_snapshot!(forms_in("tests/it/goldens/responses"), @"
+    insta::assert_snapshot!(forms_in("responses"), @"
     Calls
       ai-sdk-openai tools-2
       langchain-js tools-2

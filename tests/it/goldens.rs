@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chaturdata_proxy::conversation::{Caller, Message};
+use chaturdata_proxy::conversation::{Caller, Message, Turn};
 use chaturdata_proxy::ids::Tenant;
 use chaturdata_proxy::openai::chat::{Asked, ChatRequest};
 use chaturdata_proxy::openai::{Envelope, Error, Policy};
@@ -18,18 +18,18 @@ pub struct Golden {
     pub client: String,
     version: String,
     pub case: String,
+    #[serde(default)]
+    pub method: String,
     pub path: String,
     headers: Map<String, Value>,
+    #[serde(default)]
     pub body: Value,
 }
 
-fn goldens() -> Vec<Golden> {
-    goldens_in("tests/it/goldens")
-}
-
-/// The requests of one folder, by the names of their files.
-pub fn goldens_in(folder: &str) -> Vec<Golden> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+/// Those in a folder of the goldens; chat's stand outside of any.
+pub fn goldens(folder: &str) -> Vec<Golden> {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/goldens");
+    let folder = goldens.join(folder);
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -71,11 +71,20 @@ pub fn envelope(golden: &Golden) -> Envelope {
 
 /// What came of a request, a line for each thing that is not as in the plainest request.
 fn told(asked: &Asked) -> String {
-    let turn = &asked.turn;
     let mut lines = Vec::new();
     if asked.stream {
         lines.push(format!("stream, usage {}", asked.include_usage));
     }
+    lines.extend(turn(&asked.turn));
+    if !asked.ignored.is_empty() {
+        lines.push(format!("ignored {}", asked.ignored.join(", ")));
+    }
+    lines.join("\n  ")
+}
+
+/// A line for each thing that a turn says.
+pub fn turn(turn: &Turn) -> Vec<String> {
+    let mut lines = Vec::new();
     lines.extend(
         turn.instructions
             .iter()
@@ -109,10 +118,7 @@ fn told(asked: &Asked) -> String {
             .iter()
             .map(|form| format!("form {:?}", form.kind())),
     );
-    if !asked.ignored.is_empty() {
-        lines.push(format!("ignored {}", asked.ignored.join(", ")));
-    }
-    lines.join("\n  ")
+    lines
 }
 
 fn line(message: &Message) -> String {
@@ -128,7 +134,7 @@ fn line(message: &Message) -> String {
 /// What came of every request of a client, in the order of their names.
 fn turns(client: &str, version: &str) -> String {
     let mut all = String::new();
-    for golden in goldens().iter().filter(|golden| golden.client == client) {
+    for golden in goldens("").iter().filter(|golden| golden.client == client) {
         assert_eq!(golden.version, version);
         assert_eq!(golden.path, "/v1/chat/completions");
         all += &format!("{}\n  ", golden.case);

@@ -87,28 +87,7 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::*;
-    use crate::conversation::Caller;
-    use crate::ids::Tenant;
     use crate::openai::Reason;
-    use crate::secret::Secret;
-
-    fn envelope() -> Envelope {
-        Envelope {
-            caller: Caller {
-                tenant: Tenant([0; 32]),
-                key: Secret::new("placeholder"),
-            },
-            handle: None,
-            narrow: None,
-            users: Vec::new(),
-            side_call: None,
-            idempotency_key: None,
-            marked: false,
-            patience: None,
-            deadline: Duration::from_secs(590),
-            body: [0; 32],
-        }
-    }
 
     fn policy() -> Policy {
         Policy {
@@ -129,7 +108,9 @@ mod tests {
     }
 
     fn asked(fields: &Value) -> Asked {
-        request(fields).into_turn(envelope(), &policy()).unwrap()
+        request(fields)
+            .into_turn(Envelope::bare(), &policy())
+            .unwrap()
     }
 
     #[test]
@@ -217,7 +198,7 @@ mod tests {
             (json!({"user": ["a"]}), "user"),
             (json!({"conversation": 1.5}), "conversation"),
         ] {
-            let refused = request(&fields).into_turn(envelope(), &policy());
+            let refused = request(&fields).into_turn(Envelope::bare(), &policy());
 
             let error = refused.unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{fields}");
@@ -227,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_caller_without_a_model_is_told_one() {
-        let refused = request(&json!({"model": null})).into_turn(envelope(), &policy());
+        let refused = request(&json!({"model": null})).into_turn(Envelope::bare(), &policy());
 
         assert_eq!(
             refused.unwrap_err().message,
@@ -246,7 +227,7 @@ mod tests {
         ] {
             let envelope = Envelope {
                 patience,
-                ..envelope()
+                ..Envelope::bare()
             };
 
             let asked = request(&json!({"stream": stream})).into_turn(envelope, &policy());
@@ -269,7 +250,7 @@ mod tests {
             idempotency_key: Some("k".to_owned()),
             marked: true,
             body: [7; 32],
-            ..envelope()
+            ..Envelope::bare()
         };
 
         let fields = json!({"model": "gpt-4o", "user": "u", "metadata": {"chat_id": "c"}});

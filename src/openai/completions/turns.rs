@@ -106,3 +106,115 @@ fn prompts(prompt: Option<Prompt>) -> Result<Vec<String>, Error> {
     }
     Ok(texts)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::openai::Reason::{InvalidValue, Unsupported};
+
+    /// A plain request with these fields on top.
+    fn asked(fields: &Value) -> Result<Asked, Error> {
+        let mut body = Map::from_iter([
+            ("model".to_owned(), json!("m")),
+            ("prompt".to_owned(), json!("Hi")),
+        ]);
+        body.extend(fields.as_object().cloned().unwrap());
+        let request: CompletionRequest = serde_json::from_value(Value::Object(body)).unwrap();
+        request.into_turns(Envelope::bare(), &Policy::default())
+    }
+
+    /// Index and prompt of each turn, for comparing.
+    fn prompts(asked: &Asked) -> Vec<(u8, &str)> {
+        let turns = asked.turns.iter();
+        turns
+            .map(|turn| (turn.choice, turn.prompt[0].text.as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn each_prompt_and_choice_is_a_turn_of_its_own() {
+        for (fields, expected) in [
+            (json!({}), vec![(0, "Hi")]),
+            (json!({"prompt": ["a"], "n": null}), vec![(0, "a")]),
+            (
+                json!({"prompt": ["a", "b"], "n": 2}),
+                vec![(0, "a"), (1, "a"), (2, "b"), (3, "b")],
+            ),
+        ] {
+            assert_eq!(prompts(&asked(&fields).unwrap()), expected, "{fields}");
+        }
+        assert_eq!(asked(&json!({"n": 8})).unwrap().turns.len(), 8);
+    }
+
+    #[test]
+    fn limits_hold_for_every_turn() {
+        let fields = json!({"prompt": ["a", "b"], "stop": "x", "max_tokens": 5, "stream": true,
+            "stream_options": {"include_usage": true}, "best_of": 1, "suffix": ""});
+
+        let asked = asked(&fields).unwrap();
+
+        for turn in &asked.turns {
+            assert_eq!(turn.limits.stop, ["x"]);
+            assert_eq!(turn.limits.max_tokens, Some(5));
+        }
+        assert!(asked.stream && asked.include_usage && asked.ignored.is_empty());
+        assert_eq!(asked.prompt_tokens, 16);
+    }
+
+    #[test]
+    fn openais_short_default_is_not_applied() {
+        assert_eq!(asked(&json!({})).unwrap().turns[0].limits.max_tokens, None);
+    }
+
+    #[test]
+    fn prompts_are_said_again_for_every_choice_where_that_is_wanted() {
+        let echoes = |fields: Value| asked(&fields).unwrap().echoes;
+
+        assert_eq!(echoes(json!({"echo": true, "n": 2})), ["Hi", "Hi"]);
+        assert!(echoes(json!({"echo": false})).is_empty());
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_served_is_refused_by_its_field() {
+        for (fields, reason, param) in [
+            (json!({"prompt": null}), InvalidValue, "prompt"),
+            (json!({"prompt": []}), InvalidValue, "prompt"),
+            (json!({"prompt": ""}), InvalidValue, "prompt"),
+            (json!({"prompt": [1, 2]}), Unsupported, "prompt"),
+            (json!({"prompt": ["a", [1, 2]]}), Unsupported, "prompt"),
+            (
+                json!({"prompt": ["a", "b", "c"], "n": 3}),
+                InvalidValue,
+                "prompt",
+            ),
+            (json!({"n": 9}), InvalidValue, "n"),
+            (json!({"n": 0}), InvalidValue, "n"),
+            (json!({"echo": "yes"}), InvalidValue, "echo"),
+            (json!({"best_of": 2}), Unsupported, "best_of"),
+            (json!({"suffix": "b"}), Unsupported, "suffix"),
+            (json!({"logprobs": 0}), Unsupported, "logprobs"),
+        ] {
+            let error = asked(&fields).unwrap_err();
+
+            assert_eq!(error.param.as_deref(), Some(param), "{fields}");
+            assert_eq!(error.reason, reason, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_of_another_shape_is_told_by_its_place() {
+        for (body, path) in [
+            (r#"{"prompt": 1}"#, "prompt"),
+            (r#"{"prompt": {}}"#, "prompt"),
+            (r#"{"prompt": ["a", {}]}"#, "prompt[1]"),
+        ] {
+            let json = &mut serde_json::Deserializer::from_str(body);
+
+            let read: Result<CompletionRequest, _> = serde_path_to_error::deserialize(json);
+
+            assert_eq!(read.unwrap_err().path().to_string(), path, "{body}");
+        }
+    }
+}

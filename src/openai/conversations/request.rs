@@ -98,3 +98,59 @@ impl ConversationRequest {
         Ok(entries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::openai::Reason::{InvalidValue, Unsupported};
+
+    fn read(body: &Value) -> ConversationRequest {
+        serde_json::from_value(body.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_conversation_may_begin_with_nothing() {
+        let beginning = read(&json!({"metadata": null, "items": null})).into_beginning();
+
+        assert_eq!(beginning, Ok((Metadata::new(), Vec::new())));
+    }
+
+    #[test]
+    fn what_is_noted_must_be_said() {
+        let noted = |body| read(&body).into_metadata();
+
+        assert!(noted(json!({"metadata": {}})).is_ok());
+        assert_eq!(
+            noted(json!({})).unwrap_err().param.as_deref(),
+            Some("metadata")
+        );
+    }
+
+    #[test]
+    fn items_that_cannot_be_added_are_refused_by_their_place() {
+        let many = vec![json!({"role": "user", "content": "a"}); 21];
+        for (items, reason, param) in [
+            (json!([]), InvalidValue, "items"),
+            (json!(many), InvalidValue, "items"),
+            (json!([{"role": "robot"}]), InvalidValue, "items[0].role"),
+            (
+                json!([{"type": "item_reference", "id": "msg_1"}]),
+                Unsupported,
+                "items[0].id",
+            ),
+        ] {
+            let error = read(&json!({ "items": items })).into_entries().unwrap_err();
+
+            assert_eq!(error.param.as_deref(), Some(param), "{items}");
+            assert_eq!(error.reason, reason, "{items}");
+        }
+        assert_eq!(
+            read(&json!({"items": many[..20]}))
+                .into_entries()
+                .map(|entries| entries.len()),
+            Ok(20)
+        );
+    }
+}

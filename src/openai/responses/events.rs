@@ -69,6 +69,7 @@ impl Render for Events {
         } else {
             self.calls(answer, &mut told);
         }
+        self.last();
         let state = State::Ended(answer);
         let name = match state.word() {
             "incomplete" => "response.incomplete",
@@ -84,6 +85,7 @@ impl Render for Events {
 
     fn failed(&mut self, fault: &Fault<'_>) -> (Vec<Event>, Ending) {
         let mut told = Told::default();
+        self.last();
         let ending = match fault.error {
             // The run goes on.
             run::Error::Timeout | run::Error::ShuttingDown => {
@@ -97,7 +99,8 @@ impl Render for Events {
             }
             error => {
                 let failure = Failure::new(error, fault.message.to_owned());
-                self.whole("response.failed", State::Failed(&failure), &mut told);
+                let state = State::of_failure(error, &failure);
+                self.whole("response.failed", state, &mut told);
                 Ending::Whole
             }
         };
@@ -198,11 +201,16 @@ impl Events {
     }
 
     fn whole(&mut self, name: &'static str, state: State<'_>, told: &mut Told) {
-        let number = self.number();
-        if let Some(sequence_number) = number {
+        if let Some(sequence_number) = self.number() {
             let response = self.response.body(state);
             told.push(name, sequence_number, &ResponseEvent { response });
         }
+    }
+
+    /// The event that ends a stream is always told: after a restart the answer may come in fewer
+    /// pieces, and the stream be shorter than what its caller has of it.
+    fn last(&mut self) {
+        self.next = self.next.max(self.from);
     }
 
     fn tell(&mut self, name: &'static str, says: &impl Serialize, told: &mut Told) {

@@ -111,7 +111,15 @@ impl Response {
     }
 }
 
-impl State<'_> {
+impl<'a> State<'a> {
+    /// A run that was cancelled, by its caller or upstream, has not failed.
+    pub fn of_failure(error: &run::Error, failure: &'a Failure) -> Self {
+        match error {
+            run::Error::Cancelled(_) => Self::Cancelled,
+            _ => Self::Failed(failure),
+        }
+    }
+
     /// OpenAI's word for it.
     pub fn word(self) -> &'static str {
         match self {

@@ -38,3 +38,49 @@ impl Retrieval {
         Ok(retrieval)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &[(&str, &str)]) -> Result<Retrieval, Error> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Retrieval::read(&query.iter().map(owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_stream_may_be_taken_up_behind_an_event() {
+        for (query, stream, starting_after) in [
+            (vec![], false, None),
+            (vec![("include[]", "x"), ("stream", "false")], false, None),
+            (vec![("stream", "true")], true, None),
+            (
+                vec![("starting_after", "2"), ("stream", "true")],
+                true,
+                Some(2),
+            ),
+        ] {
+            let expected = Retrieval {
+                stream,
+                starting_after,
+            };
+            assert_eq!(read(&query), Ok(expected), "{query:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_means_nothing_is_refused_by_its_parameter() {
+        for (query, param) in [
+            (vec![("stream", "yes")], "stream"),
+            (
+                vec![("stream", "true"), ("starting_after", "-1")],
+                "starting_after",
+            ),
+            (vec![("starting_after", "1")], "starting_after"),
+        ] {
+            let error = read(&query).unwrap_err();
+
+            assert_eq!(error.param.as_deref(), Some(param), "{query:?}");
+        }
+    }
+}

@@ -189,3 +189,173 @@ fn led(instructions: Option<String>, entries: Vec<Entry>) -> Vec<Entry> {
     let instructions = instructions.map(|text| Entry::Instructions(Author::Developer, text));
     instructions.into_iter().chain(entries).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    const RESPONSE: &str = "resp_01010101010101010101010101010101";
+
+    /// A plain request with these fields on top.
+    fn request(fields: &Value) -> ResponseRequest {
+        let mut body = Map::new();
+        body.insert("model".to_owned(), json!("chaturdata"));
+        body.insert("input".to_owned(), json!("Hi"));
+        body.extend(fields.as_object().cloned().unwrap());
+        serde_json::from_value(Value::Object(body)).unwrap()
+    }
+
+    fn asked(fields: &Value) -> Result<Asked, Error> {
+        request(fields).into_turn(Envelope::bare(), &Policy::default())
+    }
+
+    fn history() -> Value {
+        json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"}])
+    }
+
+    #[test]
+    fn the_request_says_what_its_input_follows_on() {
+        let response = Base::Response(ResponseId([1; 16]));
+        for (fields, base, handle) in [
+            (json!({}), Base::Nothing, None),
+            (
+                json!({"previous_response_id": "", "conversation": null}),
+                Base::Nothing,
+                None,
+            ),
+            (json!({"conversation_id": "c"}), Base::Nothing, Some("c")),
+            (json!({"conversation": "c"}), Base::Conversation, Some("c")),
+            (
+                json!({"conversation": {"id": "c"}, "previous_response_id": null}),
+                Base::Conversation,
+                Some("c"),
+            ),
+            (
+                json!({"previous_response_id": RESPONSE}),
+                response.clone(),
+                None,
+            ),
+            (
+                json!({"previous_response_id": "resp_1", "input": history()}),
+                Base::Nothing,
+                None,
+            ),
+            (
+                json!({"input": [{"id": "msg_0101010101010101010101010101010180000000"},
+                    {"role": "user", "content": "c"}]}),
+                response,
+                None,
+            ),
+        ] {
+            let turn = asked(&fields).unwrap().turn;
+
+            assert_eq!(turn.base, base, "{fields}");
+            let named = turn.names.handle.map(|handle| handle.to_string());
+            assert_eq!(named.as_deref(), handle, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_response_of_nobody_is_told_as_one_that_is_unknown() {
+        let error = asked(&json!({"previous_response_id": "resp_1"})).unwrap_err();
+
+        assert_eq!(error.reason, Reason::UnknownResponse);
+        assert_eq!(error.message, "there is no response resp_1 here");
+        assert_eq!(error.param, None);
+    }
+
+    #[test]
+    fn instructions_lead_those_of_the_input() {
+        let turn = asked(&json!({"instructions": "One.", "input": [
+            {"role": "developer", "content": "Two."}, {"role": "user", "content": "a"}]}));
+
+        let turn = turn.unwrap().turn;
+        assert_eq!(turn.instructions.as_deref(), Some("One.\n\nTwo."));
+        assert_eq!((turn.history.len(), turn.prompt.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_response_is_kept_unless_it_says_otherwise() {
+        for (fields, store, background) in [
+            (json!({}), true, false),
+            (json!({"store": null, "background": null}), true, false),
+            (json!({"background": true}), true, true),
+            (json!({"store": false}), false, false),
+        ] {
+            let asked = asked(&fields).unwrap();
+
+            let kept = asked.keep(ResponseId([1; 16]), 7);
+
+            assert_eq!(kept.is_some(), store, "{fields}");
+            assert_eq!(
+                kept.is_some_and(|kept| kept.background),
+                background,
+                "{fields}"
+            );
+            assert_eq!(asked.background, background, "{fields}");
+            assert_eq!(asked.input_items(ResponseId([1; 16])).is_empty(), !store);
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_used_is_refused_by_its_field() {
+        let long = "a".repeat(513);
+        let many: Map<String, Value> = (0..17).map(|n| (n.to_string(), json!("a"))).collect();
+        for (fields, param) in [
+            (json!({"model": null}), "model"),
+            (json!({"input": null}), "input"),
+            (json!({"input": []}), "input"),
+            (json!({"input": " "}), "input"),
+            (
+                json!({"input": [{"role": "assistant", "content": "a"}]}),
+                "input",
+            ),
+            (json!({"instructions": ["a"]}), "instructions"),
+            (json!({"store": "no"}), "store"),
+            (json!({"store": false, "background": true}), "background"),
+            (
+                json!({"previous_response_id": RESPONSE, "conversation": "c"}),
+                "previous_response_id",
+            ),
+            (
+                json!({"previous_response_id": long}),
+                "previous_response_id",
+            ),
+            (json!({"conversation": {}}), "conversation.id"),
+            (json!({"metadata": []}), "metadata"),
+            (json!({"metadata": {"a": 1}}), "metadata.a"),
+            (json!({"metadata": {"a": long}}), "metadata.a"),
+            (json!({ "metadata": many }), "metadata"),
+            (json!({"metadata": {"a".repeat(65): "a"}}), "metadata"),
+            (json!({"max_output_tokens": 0}), "max_output_tokens"),
+            (json!({"max_tool_calls": 0.5}), "max_tool_calls"),
+            (json!({"truncation": "on"}), "truncation"),
+            (json!({"text": "plain"}), "text"),
+            (json!({"tools": {}}), "tools"),
+            (json!({"parallel_tool_calls": 1}), "parallel_tool_calls"),
+        ] {
+            let error = asked(&fields).unwrap_err();
+
+            assert_eq!(error.param.as_deref(), Some(param), "{fields}");
+            assert_eq!(error.reason, Reason::InvalidValue, "{fields}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_counted_though_nothing_is_asked() {
+        for (fields, tokens) in [
+            (json!({"input": "Hi", "model": null}), 8),
+            (
+                json!({"input": [{"role": "assistant", "content": "Hi"}]}),
+                8,
+            ),
+            (json!({"input": null}), 3),
+            (json!({"input": "Hi", "instructions": "Hi"}), 13),
+        ] {
+            assert_eq!(request(&fields).into_tokens(), Ok(tokens), "{fields}");
+        }
+    }
+}

@@ -213,6 +213,11 @@ impl Store {
         self.backend.flushed().await
     }
 
+    /// Whether what is begun from here on may not be remembered to its end.
+    pub fn is_degraded(&self) -> bool {
+        self.backend.is_degraded()
+    }
+
     /// Branches remembered.
     pub fn len(&self) -> usize {
         self.branches.len()
@@ -332,11 +337,17 @@ impl Store {
         self.change(slot, |branch| branch.state = State::Closed);
     }
 
-    /// Changes a branch's record and its tip, and makes its present tip an earlier one.
-    pub fn advance(&self, slot: &Slot, change: impl FnOnce(&mut Branch)) {
+    /// Changes a branch's record and its tip, and makes its present tip an earlier one. The record of a
+    /// turn changes with it, or neither does.
+    pub fn advance(
+        &self,
+        slot: &Slot,
+        turn: Option<(TurnId, &Turn)>,
+        change: impl FnOnce(&mut Branch),
+    ) {
         let now = self.now();
         slot.lock().used = now;
-        let (before, tip, dropped) = self.change(slot, |branch| {
+        let (before, tip, dropped) = self.change_with(slot, turn, |branch| {
             // That a transcript without messages was passed says nothing: all of them begin so.
             let before = (!branch.window.is_empty()).then_some(branch.tip);
             branch.passed.extend(before);

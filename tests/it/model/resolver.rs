@@ -351,7 +351,7 @@ impl Pair {
             branch.state = State::Open;
         });
         self.store
-            .advance(&held.slot, |branch| branch.advance(tip, &digests));
+            .advance(&held.slot, None, |branch| branch.advance(tip, &digests));
         self.model.answered(which, new);
     }
 
@@ -371,6 +371,7 @@ impl Pair {
             history: ask.history.iter().copied().map(digest).collect(),
             prompt: vec![digest(prompt)],
             instructions: [ask.instructions; 32],
+            form: None,
         }
     }
 }

@@ -56,7 +56,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "form", "upstream", "config", "clock", "planted", "ids", "secret",
         ],
     ),
-    ("upstream", &["config", "secret"]),
+    ("upstream", &["config", "clock", "secret"]),
     ("metrics", &["conversation"]),
     ("cli", &["config"]),
     ("config", &["secret"]),
