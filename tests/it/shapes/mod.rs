@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_openai::types::chat::CreateChatCompletionResponse;
 use chaturdata_proxy::conversation::ToolCall;
 use chaturdata_proxy::ids::ResponseId;
+use chaturdata_proxy::openai::forms::Calls;
 use chaturdata_proxy::openai::{Head, chat};
 use chaturdata_proxy::run::{Answer, Finish};
 use chaturdata_proxy::upstream::Annotation;
@@ -93,7 +94,7 @@ fn a_chat_completion_is_what_the_document_says() {
     for answer in [answer(Finish::Stop), answer(Finish::Length), with_sources()] {
         let head = head("chatcmpl-1");
         let answers = [Arc::new(answer)];
-        let body = chat::completion(&head, &answers, 8);
+        let body = chat::completion(&head, &answers, 8, Calls::Tools);
         told::<CreateChatCompletionResponse>("CreateChatCompletionResponse", body);
     }
 }
