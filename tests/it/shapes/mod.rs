@@ -91,7 +91,13 @@ fn head(id: &str) -> Head {
 
 #[test]
 fn a_chat_completion_is_what_the_document_says() {
-    for answer in [answer(Finish::Stop), answer(Finish::Length), with_sources()] {
+    let answers = [
+        answer(Finish::Stop),
+        answer(Finish::Length),
+        with_sources(),
+        calling(),
+    ];
+    for answer in answers {
         let head = head("chatcmpl-1");
         let answers = [Arc::new(answer)];
         let body = chat::completion(&head, &answers, 8, Calls::Tools);
