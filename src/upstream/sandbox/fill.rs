@@ -1,5 +1,7 @@
 //! JSON made to fit a schema: from what is known where that fits, and from the plainest value else.
 
+use std::cell::Cell;
+
 use serde_json::{Map, Number, Value};
 
 /// Names and what is known by them.
@@ -17,6 +19,8 @@ pub struct Facts {
 /// Schemas may go in circles; beyond this, only what must be there is.
 const DEEPEST: usize = 6;
 const ABSOLUTELY_DEEPEST: usize = 24;
+/// A schema can ask for more than anybody has room for.
+const MOST_VALUES: usize = 20_000;
 const MOST_ROWS: usize = 100;
 
 /// A value that is valid under the schema, as far as the schema is a plain one.
@@ -24,6 +28,7 @@ pub fn filled(schema: &Value, facts: &Facts) -> Value {
     let filler = Filler {
         root: schema,
         facts,
+        left: Cell::new(MOST_VALUES),
     };
     filler.fill(schema, "", &facts.alone, 0)
 }
@@ -31,13 +36,17 @@ pub fn filled(schema: &Value, facts: &Facts) -> Value {
 struct Filler<'a> {
     root: &'a Value,
     facts: &'a Facts,
+    /// How many values more there can be.
+    left: Cell<usize>,
 }
 
 impl Filler<'_> {
     fn fill(&self, schema: &Value, name: &str, row: &Row, depth: usize) -> Value {
-        if depth > ABSOLUTELY_DEEPEST {
+        let left = self.left.get();
+        if depth > ABSOLUTELY_DEEPEST || left == 0 {
             return Value::Null;
         }
+        self.left.set(left - 1);
         let schema = self.resolved(schema);
         if let Some(value) = schema.get("const") {
             return value.clone();

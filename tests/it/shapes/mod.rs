@@ -95,7 +95,7 @@ fn a_chat_completion_is_what_the_document_says() {
         answer(Finish::Stop),
         answer(Finish::Length),
         with_sources(),
-        calling(),
+        with_calls(),
     ];
     for answer in answers {
         let head = head("chatcmpl-1");
