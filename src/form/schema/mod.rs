@@ -8,6 +8,7 @@ use jsonschema::paths::{Location, LocationSegment};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
+use self::outline::Outline;
 use super::Error;
 
 /// The longest schema, in bytes of compact JSON: all of it is posted.
@@ -16,6 +17,7 @@ pub const LONGEST: usize = 128 * 1024;
 /// A schema that values can be held against.
 pub struct Schema {
     text: String,
+    outline: Outline,
     validator: Validator,
 }
 
@@ -43,7 +45,8 @@ impl Schema {
             let what = format!("is longer than {LONGEST} bytes");
             return Err(Error::at(place, &what));
         }
-        outline::check(schema).map_err(|fault| Error::at(&under(place, &fault.at), fault.what))?;
+        let outline =
+            Outline::of(schema).map_err(|fault| Error::at(&under(place, &fault.at), fault.what))?;
         let validator = jsonschema::options()
             .offline()
             .with_pattern_options(patterns())
@@ -53,7 +56,11 @@ impl Schema {
                 let place = under(place, &dotted(error.instance_path()));
                 Error::at(&place, &format!("is no JSON Schema: {}", words(&error)))
             })?;
-        Ok(Self { text, validator })
+        Ok(Self {
+            text,
+            outline,
+            validator,
+        })
     }
 
     /// The schema on one line.
@@ -63,6 +70,17 @@ impl Schema {
 
     /// What is wrong with the value, most telling first; `place` is where it stands in the answer.
     pub fn complaints(&self, value: &Value, place: &str) -> Vec<String> {
+        if !self.outline.is_soon_checked(value) {
+            let place = if place.is_empty() {
+                "the answer"
+            } else {
+                place
+            };
+            return vec![super::complaint(
+                place,
+                "is nested too deeply to be checked",
+            )];
+        }
         let errors = self.validator.iter_errors(value);
         errors
             .take(super::MOST_COMPLAINTS)
@@ -221,17 +239,44 @@ mod tests {
             defs.insert(n.to_string(), json!({}));
             json!({"$defs": defs, "$ref": "#/$defs/0"})
         };
+        let chain = |n: usize| (0..n).fold(json!({}), |inner, _| json!({"not": inner}));
         for value in [
             json!({"$ref": "#"}),
             json!({"allOf": [{"not": {"$ref": "#"}}]}),
             json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
             doubling(60),
+            chain(30),
             json!({"anyOf": vec![json!({}); 6000]}),
             json!({"const": "a".repeat(LONGEST)}),
         ] {
             assert!(schema(&value).is_err());
         }
         assert!(schema(&doubling(8)).is_ok());
+        assert!(schema(&chain(20)).is_ok());
+    }
+
+    #[test]
+    fn values_that_would_be_checked_for_ever_are_complained_of() {
+        let next = json!({"$ref": "#"});
+        let doubling = json!({"properties": {"a": {"allOf": [next, next]}}});
+        let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!({"a": inner}));
+
+        assert!(complaints(&doubling, &nested(8)).is_empty());
+        assert_eq!(
+            complaints(&doubling, &nested(40)),
+            ["the answer: is nested too deeply to be checked"]
+        );
+        assert_eq!(complaints(&json!({}), &nested(100)).len(), 1);
+    }
+
+    #[test]
+    fn the_deepest_value_under_the_longest_chain_fits_the_stack() {
+        let next = (0..18).fold(json!({"$ref": "#"}), |inner, _| json!({"anyOf": [inner]}));
+        let chain = json!({"properties": {"a": next}, "additionalProperties": false});
+        let deep = |leaf: Value| (0..60).fold(leaf, |inner, _| json!({"a": inner}));
+
+        assert!(complaints(&chain, &deep(json!(1))).is_empty());
+        assert_eq!(complaints(&chain, &deep(json!({"b": 1}))).len(), 1);
     }
 
     #[test]
