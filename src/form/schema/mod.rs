@@ -4,6 +4,7 @@ mod outline;
 
 use std::fmt;
 
+use jsonschema::error::ValidationErrorKind;
 use jsonschema::paths::{Location, LocationSegment};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
@@ -68,32 +69,42 @@ impl Schema {
         &self.text
     }
 
-    /// What is wrong with the value, most telling first; `place` is where it stands in the answer.
+    /// What is wrong with the value; `place` is where it stands in the answer.
     pub fn complaints(&self, value: &Value, place: &str) -> Vec<String> {
+        let at = |inner: &str| match under(place, inner) {
+            whole if whole.is_empty() => "the answer".to_owned(),
+            place => place,
+        };
         if !self.outline.is_soon_checked(value) {
-            let place = if place.is_empty() {
-                "the answer"
-            } else {
-                place
-            };
-            return vec![super::complaint(
-                place,
-                "is nested too deeply to be checked",
-            )];
+            let what = "is nested too deeply to be checked";
+            return vec![super::complaint(&at(""), what)];
         }
         let errors = self.validator.iter_errors(value);
-        errors
+        let errors: Vec<_> = errors.take(super::MOST_COMPLAINTS).collect();
+        let nearest = errors.iter().flat_map(nearest);
+        nearest
             .take(super::MOST_COMPLAINTS)
-            .map(|error| {
-                let place = under(place, &dotted(error.instance_path()));
-                let place = if place.is_empty() {
-                    "the answer"
-                } else {
-                    &place
-                };
-                super::complaint(place, &words(&error))
-            })
+            .map(|error| super::complaint(&at(&dotted(error.instance_path())), &words(error)))
             .collect()
+    }
+}
+
+/// Of an error that says only that no alternative fits, those of the alternative that comes nearest:
+/// one for values of this type, and with what is wrong deepest inside.
+fn nearest<'a>(error: &'a ValidationError<'_>) -> Vec<&'a ValidationError<'a>> {
+    use ValidationErrorKind::{AnyOf, OneOfNotValid, Type};
+    let (AnyOf { context } | OneOfNotValid { context }) = error.kind() else {
+        return vec![error];
+    };
+    let level = |error: &ValidationError<'_>| error.instance_path().segments().count();
+    let own = level(error);
+    let is_other =
+        |error: &ValidationError<'_>| level(error) == own && matches!(error.kind(), Type { .. });
+    let alternatives = context.iter().filter(|errors| !errors.iter().any(is_other));
+    let nearest = alternatives.max_by_key(|errors| errors.iter().map(level).max());
+    match nearest {
+        Some(errors) => errors.iter().flat_map(self::nearest).collect(),
+        None => vec![error],
     }
 }
 
@@ -305,6 +316,27 @@ mod tests {
             complaints(&rows, &json!("private")),
             [r#"the answer: the value is not of type "object""#]
         );
+    }
+
+    #[test]
+    fn of_alternatives_the_nearest_is_complained_of() {
+        let sale = json!({"type": "object", "properties": {"n": {"type": "integer"}},
+            "required": ["n"]});
+        let maybe = json!({"properties": {"sale": {"anyOf": [sale, {"type": "null"}]}}});
+
+        for (value, complaint) in [
+            (
+                json!({"sale": {"n": "1"}}),
+                r#"sale.n: the value is not of type "integer""#,
+            ),
+            (json!({"sale": {}}), r#"sale: "n" is a required property"#),
+            (
+                json!({"sale": 1}),
+                "sale: the value is not valid under any of the schemas listed in the 'anyOf' keyword",
+            ),
+        ] {
+            assert_eq!(complaints(&maybe, &value), [complaint]);
+        }
     }
 
     #[test]

@@ -48,8 +48,9 @@ impl<'a> Asked<'a> {
         let mut said: Vec<&str> = earlier.iter().map(|message| without(message)).collect();
         said.push(message);
         // Results follow on a question, on this thread or in the transcript before them.
-        let asks = |message: &&&str| Results::of(message).is_empty();
-        let last = said.iter().rposition(|message| asks(&&message));
+        let last = said
+            .iter()
+            .rposition(|message| Results::of(message).is_empty());
         let question = last.and_then(|last| said.get(last)).copied();
         let (question, meant) = if results.is_empty() {
             (message, meant(earlier, message))
