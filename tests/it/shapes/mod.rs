@@ -26,16 +26,14 @@ fn told<T: DeserializeOwned>(schema: &str, body: impl Serialize) -> Value {
     let body = serde_json::to_value(body).unwrap();
     check(schema, &body);
     let read: Result<T, _> = serde_json::from_str(&body.to_string());
-    if let Err(error) = read {
-        panic!("{error}\n{body:#}");
-    }
+    let failure = read.err().map(|error| error.to_string());
+    assert_eq!(failure, None, "{body:#}");
     body
 }
 
 fn check(schema: &str, body: &Value) {
-    if let Err(complaint) = complaint(schema, body) {
-        panic!("{schema}: {complaint}\n{body:#}");
-    }
+    let complaint = complaint(schema, body);
+    assert_eq!(complaint, Ok(()), "{schema}: {body:#}");
 }
 
 fn complaint(schema: &str, body: &Value) -> Result<(), String> {
