@@ -175,15 +175,9 @@ impl Runner {
         let follows = follows.map_err(NotStarted::without_place)?;
         let share = shared.share(&turn, &hashes);
         let share = share.map_err(NotStarted::without_place)?;
-        let (ground, hashes) = shared.grounded(&mut turn, hashes, follows);
-        let resolved = shared.resolve(&turn, &hashes, ground.follows.as_ref());
-        let resolved = match resolved {
-            Ok(resolved) => resolved,
-            Err(error) => {
-                shared.put_back(&turn, ground.items);
-                return Err(not_resolved(error));
-            }
-        };
+        let (resolved, ground, hashes) = shared
+            .placed(&mut turn, hashes, follows)
+            .map_err(not_resolved)?;
         let place = Place {
             conversation: resolved.conversation.to_string(),
             decision: resolved.decision,
