@@ -178,12 +178,7 @@ impl Runner {
         let (resolved, ground, hashes) = shared
             .placed(&mut turn, hashes, follows)
             .map_err(not_resolved)?;
-        let place = Place {
-            conversation: resolved.conversation.to_string(),
-            decision: resolved.decision,
-            is_replay: false,
-        };
-        let run = Run::new(ask, place, kept, shared.store.clone());
+        let run = Run::new(ask, Place::at(&resolved), kept, shared.store.clone());
         let deadline = turn.deadline;
         match resolved.continuation {
             Continuation::Local(text) => {
