@@ -107,7 +107,6 @@ impl Run {
             is_replay: false,
         };
         let mut progress = Progress::at(place);
-        progress.accepted = turn.phase == Phase::Accepted;
         let kept = turn.kept.clone();
         progress.withdrawn = kept.as_ref().is_some_and(|kept| kept.cancelled);
         let asleep = match turn.phase {
