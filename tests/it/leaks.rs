@@ -123,10 +123,37 @@ fn ask(address: SocketAddr, word: &str, stream: bool) -> String {
     let body = format!(
         r#"{{"model":"m","stream":{stream},"user":"{TEXT}","messages":[{{"role":"user","content":"{word} {TEXT}"}}]}}"#
     );
+    post(address, "chat/completions", &body)
+}
+
+/// The same by the other endpoints, with all that they take of a caller's texts.
+fn ask_elsewhere(address: SocketAddr, word: &str) -> String {
+    let asked = format!(
+        r#""model":"m","instructions":"{TEXT}","metadata":{{"a":"{TEXT}"}},"input":"{word} {TEXT}""#
+    );
+    let mut answers = String::new();
+    for fields in [
+        "",
+        r#","stream":true"#,
+        r#","background":true"#,
+        r#","conversation":"c""#,
+    ] {
+        answers.push_str(&post(address, "responses", &format!("{{{asked}{fields}}}")));
+    }
+    let prompt = format!(r#"{{"model":"m","prompt":"{word} {TEXT}"}}"#);
+    answers.push_str(&post(address, "completions", &prompt));
+    let noted = format!(
+        r#"{{"metadata":{{"a":"{TEXT}"}},"items":[{{"role":"user","content":"{word} {TEXT}"}}]}}"#
+    );
+    answers.push_str(&post(address, "conversations", &noted));
+    answers
+}
+
+fn post(address: SocketAddr, path: &str, body: &str) -> String {
     exchange(
         address,
         &format!(
-            "POST /v1/chat/completions?q={TEXT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+            "POST /v1/{path}?q={TEXT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
              Authorization: Bearer {CALLER_KEY}\r\nContent-Type: application/json\r\n\
              X-Request-Timeout: 5\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -219,6 +246,10 @@ fn full_run(variables: &[(&'static str, &'static str)]) -> (String, String) {
             answers.push_str(&ask(proxy.address, "plain", false));
         }
     }
+    for word in ["plain", "fails", "refused"] {
+        answers.push_str(&ask_elsewhere(proxy.address, word));
+        answers.push_str(&ask(proxy.address, "plain", false));
+    }
     for (number, fault) in wire_faults().into_iter().enumerate() {
         meddler.meddle(fault.clone());
         let prompt = format!("plain {number}");
@@ -303,6 +334,9 @@ fn a_key_that_passes_through_and_the_texts_are_seen_nowhere() {
         [""; 0]
     );
     assert_eq!(found(&answers, &[CALLER_KEY]), [""; 0]);
+    for object in ["text_completion", "in_progress", "conv_"] {
+        assert!(answers.contains(object), "{object} was answered");
+    }
     for code in [
         "run_failed",
         "upstream_refused",

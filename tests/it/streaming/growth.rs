@@ -238,7 +238,8 @@ async fn a_stream_that_is_asked_for_again_begins_at_its_beginning() {
     let watched = Watched::says(&proxy, &talk, "count").await;
 
     assert!(left.is_err());
-    assert_eq!(watched.deltas(), deltas(&[(0, "one two"), (11, " three")]));
+    let pieces = [(0, "one"), (0, " two"), (11, " three")];
+    assert_eq!(watched.deltas(), deltas(&pieces));
     assert_eq!(posted(&proxy), [["count"]]);
 }
 
