@@ -9,7 +9,7 @@ use chaturdata_proxy::run::answer::read_off;
 use chaturdata_proxy::run::baseline::{in_order, nothing_new, remember};
 use chaturdata_proxy::run::listing::{Listing, mark};
 use chaturdata_proxy::store::Seen;
-use chaturdata_proxy::upstream::chaturdata::unzipped;
+use chaturdata_proxy::upstream::gzip::unzipped;
 use chaturdata_proxy::upstream::wire::{self, Answered};
 use chaturdata_proxy::upstream::{PostError, Thread, ThreadId};
 use flate2::Compression;
