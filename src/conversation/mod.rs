@@ -46,6 +46,17 @@ pub struct Turn {
     pub deadline: Duration,
 }
 
+impl Turn {
+    /// One for each of so many answers to the same request.
+    pub fn choices(self, choices: usize) -> Vec<Self> {
+        let of = |choice: usize| Self {
+            choice: u8::try_from(choice).unwrap_or(u8::MAX),
+            ..self.clone()
+        };
+        (0..choices).map(of).collect()
+    }
+}
+
 /// What a request's history follows on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Base {

@@ -17,8 +17,9 @@ pub struct Ask {
 }
 
 impl Shared {
-    /// What the request is, for one of its choices.
-    pub fn ask(&self, turn: &Turn, choice: u8) -> Ask {
+    /// What the request is, for the turn's choice.
+    pub fn ask(&self, turn: &Turn) -> Ask {
+        let choice = turn.choice;
         Ask {
             tenant: turn.caller.tenant,
             request: self.of_choice(choice, self.request_key(turn)),

@@ -20,112 +20,79 @@ use crate::conversation::resolve::Hashes;
 use crate::conversation::transcript::bounded;
 use crate::conversation::{Decision, Turn};
 use crate::ids::{Digest, Fingerprint, Handle, Short};
+use crate::planted::{Bug, is_planted};
 use crate::store::BranchId;
 
 impl Runner {
-    /// As [`Runner::start`], for so many answers, in the order of their choices. The first is the
-    /// conversation's own, and begins at once or not at all; the others wait for their places.
-    pub fn start_all(
-        &self,
-        turn: impl Into<Hashed>,
-        choices: u8,
-    ) -> Result<Vec<Subscription>, NotStarted> {
+    /// As [`Runner::start`], for all answers that a request wants, in the order of their choices. The
+    /// first is the conversation's own, and begins at once or not at all; the others wait for their
+    /// places.
+    pub fn start_all(&self, turns: Vec<Hashed>) -> Result<Vec<Subscription>, NotStarted> {
         let shared = &self.0;
-        let Hashed { turn, hashes } = turn.into();
-        for choice in 1..choices {
-            let ask = shared.ask(&turn, choice);
+        for Hashed { turn, .. } in turns.iter().skip(1) {
+            let ask = shared.ask(turn);
             let known = shared
                 .ledger
                 .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
             known.map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         }
-        let turn = Arc::new(turn);
-        let (first, subscription) = self.begin(Hashed {
-            turn: (*turn).clone(),
-            hashes,
-        })?;
+        let mut turns = turns.into_iter();
+        let Some(first) = turns.next() else {
+            return Ok(Vec::new());
+        };
+        let (first, subscription) = self.begin(first)?;
         let earlier = Arc::new(Earlier::new(first));
         let mut subscriptions = vec![subscription];
-        for choice in 1..choices {
-            let other = Choice {
-                turn: turn.clone(),
-                number: choice,
-                earlier: earlier.clone(),
-            };
-            subscriptions.push(self.start_other(other)?);
+        for other in turns {
+            subscriptions.push(self.start_other(other.turn, earlier.clone())?);
         }
         Ok(subscriptions)
     }
 
-    fn start_other(&self, choice: Choice) -> Result<Subscription, NotStarted> {
+    fn start_other(
+        &self,
+        mut turn: Turn,
+        earlier: Arc<Earlier>,
+    ) -> Result<Subscription, NotStarted> {
         let shared = &self.0;
-        let place = choice.earlier.first.watch().borrow().place.clone();
+        let place = earlier.first.watch().borrow().place.clone();
         if place.decision == Decision::Local {
-            return Ok(self.begin(choice.turn().into())?.1);
+            return self.start(turn);
         }
-        let ask = shared.ask(&choice.turn, choice.number);
+        let ask = shared.ask(&turn);
+        // It belongs to the conversation of the first, and never takes its name.
+        let named = || Handle(place.conversation.as_str().into());
+        turn.names.handle.get_or_insert_with(named);
         let keyed = ask.keyed.as_ref();
         let turnstile = shared.ledger.turnstile(keyed);
         let attached = shared
             .ledger
-            .attach(&ask.request, keyed, &choice.turn.repeat)
+            .attach(&ask.request, keyed, &turn.repeat)
             .map_err(|_| NotStarted::without_place(Error::KeyReused))?;
-        if let Some(run) = attached {
-            let turn = choice.turn();
+        let ground = Ground {
+            earlier: turn.history.is_empty().then_some(earlier),
+            ..Ground::default()
+        };
+        if let Some(run) = attached.filter(|_| !is_planted(Bug::NoRepeats)) {
             let hashes = Hashes::of(&shared.salt, &turn);
-            return Ok(self.attach(run, turn, hashes, choice.ground()));
+            return Ok(self.attach(run, turn, hashes, ground));
         }
         let place = Place {
-            decision: choice.decision(),
+            decision: Decision::of_choice(&turn),
             is_replay: false,
             ..place
         };
         let run = Run::new(ask, place, None, shared.store.clone());
         shared.ledger.add(&run);
-        let deadline = choice.turn.deadline;
+        let deadline = turn.deadline;
         let waiting = Waiting {
             shared: shared.clone(),
             run: run.clone(),
-            choice,
             limit: Instant::now() + shared.settings.limit,
         };
-        shared.set_off(waiting.out(), None);
+        shared.set_off(waiting.out(turn, ground), None);
         drop(turnstile);
         Ok(self.subscribe(run, deadline, Seat::Own))
-    }
-}
-
-/// One of the other answers to a request.
-#[derive(Debug)]
-struct Choice {
-    turn: Arc<Turn>,
-    number: u8,
-    earlier: Arc<Earlier>,
-}
-
-impl Choice {
-    /// The turn as one of its own. It is known to belong to the conversation of the first, and never
-    /// takes its name.
-    fn turn(&self) -> Turn {
-        let mut turn = (*self.turn).clone();
-        turn.choice = self.number;
-        if turn.names.handle.is_none() {
-            let place = self.earlier.first.watch().borrow().place.clone();
-            turn.names.handle = Some(Handle(place.conversation.as_str().into()));
-        }
-        turn
-    }
-
-    fn ground(&self) -> Ground {
-        let is_unsaid = self.turn.history.is_empty();
-        Ground {
-            earlier: is_unsaid.then(|| self.earlier.clone()),
-            ..Ground::default()
-        }
-    }
-
-    fn decision(&self) -> Decision {
-        Decision::of_choice(&self.turn)
     }
 }
 
@@ -134,7 +101,6 @@ impl Choice {
 struct Waiting {
     shared: Arc<Shared>,
     run: Arc<Run>,
-    choice: Choice,
     /// When the run is given up.
     limit: Instant,
 }
@@ -147,21 +113,19 @@ impl Drop for Waiting {
 
 impl Waiting {
     /// To the end, whoever listens.
-    async fn out(self) {
-        let tenant = self.choice.turn.caller.tenant;
+    async fn out(self, turn: Turn, ground: Ground) {
         let place = async {
-            if let Some(earlier) = self.choice.ground().earlier {
+            if let Some(earlier) = &ground.earlier {
                 earlier.known().await?;
             }
-            let bytes = weight(&self.choice.turn);
-            Ok(self.shared.active.wait(tenant, bytes).await)
+            let shares = &self.shared.active;
+            Ok(shares.wait(turn.caller.tenant, weight(&turn)).await)
         };
         let share = match timeout_at(self.limit, place).await {
             Ok(Ok(share)) => share,
             Ok(Err(error)) => return self.end(error),
             Err(_) => return self.end(Error::TooManyRuns),
         };
-        let turn = self.choice.turn();
         let hashes = Hashes::of(&self.shared.salt, &turn);
         let resolved = match self.shared.resolver.resolve(&turn, &hashes) {
             Ok(resolved) => resolved,
@@ -176,7 +140,7 @@ impl Waiting {
             turn,
             hashes,
             conversation: resolved.conversation,
-            ground: self.choice.ground(),
+            ground,
             limit: self.limit,
             doubt: false,
         };
@@ -188,7 +152,7 @@ impl Waiting {
     fn end(&self, error: Error) {
         let end = Err(error);
         self.run.settle(&end, Digest::default());
-        let decision = self.choice.decision();
+        let decision = self.run.watch().borrow().place.decision;
         self.shared.metrics.turn_ended(decision, outcome(&end));
         self.run.end(end);
     }
@@ -199,6 +163,7 @@ impl Waiting {
 pub struct Earlier {
     /// The run of the first answer.
     first: Arc<Run>,
+    known: OnceCell<()>,
     before: OnceCell<Before>,
 }
 
@@ -226,6 +191,7 @@ impl Earlier {
     fn new(first: Arc<Run>) -> Self {
         Self {
             first,
+            known: OnceCell::new(),
             before: OnceCell::new(),
         }
     }
@@ -236,11 +202,16 @@ impl Earlier {
         matches!(decision, Decision::Created | Decision::Forked)
     }
 
-    /// Waits until it is known what the first answer follows on.
+    /// Waits until it is known what the first answer follows on. The others go on in their order.
     async fn known(&self) -> Result<(), Error> {
         if self.is_nothing() {
             return Ok(());
         }
+        let known = self.known.get_or_try_init(|| self.posted());
+        known.await.copied()
+    }
+
+    async fn posted(&self) -> Result<(), Error> {
         let mut progress = self.first.watch();
         let known = progress.wait_for(|progress| progress.accepted || progress.ended.is_some());
         let known = known.await.map_err(|_| Error::Internal)?;

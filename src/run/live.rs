@@ -157,7 +157,7 @@ impl Runner {
         let Hashed { mut turn, hashes } = turn;
         let shared = &self.0;
         self.resume(&turn.caller);
-        let ask = shared.ask(&turn, turn.choice);
+        let ask = shared.ask(&turn);
         let keyed = ask.keyed.as_ref();
         let kept = kept(&turn);
         let follows = shared.followed(&mut turn);
@@ -177,21 +177,10 @@ impl Runner {
         let follows = follows.map_err(NotStarted::without_place)?;
         let share = shared.share(&turn, &hashes);
         let share = share.map_err(NotStarted::without_place)?;
-        let (ground, hashes) = shared.grounded(&mut turn, hashes, follows);
-        let resolved = shared.resolve(&turn, &hashes, ground.follows.as_ref());
-        let resolved = match resolved {
-            Ok(resolved) => resolved,
-            Err(error) => {
-                shared.put_back(&turn, ground.items);
-                return Err(not_resolved(error));
-            }
-        };
-        let place = Place {
-            conversation: resolved.conversation.to_string(),
-            decision: resolved.decision,
-            is_replay: false,
-        };
-        let run = Run::new(ask, place, kept, shared.store.clone());
+        let (resolved, ground, hashes) = shared
+            .placed(&mut turn, hashes, follows)
+            .map_err(not_resolved)?;
+        let run = Run::new(ask, Place::at(&resolved), kept, shared.store.clone());
         let deadline = turn.deadline;
         match resolved.continuation {
             Continuation::Local(text) => {
@@ -266,7 +255,7 @@ impl Runner {
     pub fn plan(&self, turn: impl Into<Hashed>) -> Result<Plan, NotStarted> {
         let Hashed { mut turn, hashes } = turn.into();
         let shared = &self.0;
-        let ask = shared.ask(&turn, turn.choice);
+        let ask = shared.ask(&turn);
         let attached = shared
             .ledger
             .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);

@@ -21,10 +21,15 @@ pub async fn create(
         .read(move |request, envelope| request.into_turn(envelope, &policy))
         .await??;
     let head = minted("chatcmpl-", asked.model);
-    let chunks = Chunks::new(head, 1, asked.include_usage, asked.prompt_tokens);
+    let chunks = Chunks::new(
+        head,
+        asked.choices,
+        asked.include_usage,
+        asked.prompt_tokens,
+    );
     let chunks = chunks.telling(asked.calls);
     let order = Order {
-        turns: vec![asked.turn],
+        turns: asked.turn.choices(asked.choices),
         stream: asked.stream,
         ignored: asked.ignored,
     };

@@ -147,12 +147,12 @@ impl Waiting {
     }
 
     async fn start(&self, turns: Vec<Turn>) -> Result<Choices, ApiError> {
-        let mut started = Vec::with_capacity(turns.len());
+        let mut hashed = Vec::with_capacity(turns.len());
         for turn in turns {
-            let subscription = self.runner.start(self.runner.hashed(turn).await);
-            started.push(subscription.map_err(|refused| self.delivery.refused(refused))?);
+            hashed.push(self.runner.hashed(turn).await);
         }
-        let choices = Choices::new(started);
+        let started = self.runner.start_all(hashed);
+        let choices = Choices::new(started.map_err(|refused| self.delivery.refused(refused))?);
         self.exchange.note.turn(&choices);
         Ok(choices)
     }

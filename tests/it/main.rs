@@ -11,6 +11,7 @@ mod talk;
 
 mod callers;
 mod chat;
+mod choices;
 mod clock;
 mod completions;
 mod configuration;
@@ -50,6 +51,7 @@ mod side_calls;
 mod state;
 mod streaming;
 mod streams;
+mod structured;
 mod tidy;
 mod upstream;
 mod wire;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chaturdata_proxy::conversation::resolve::Hashes;
 use chaturdata_proxy::conversation::{Base, Caller, Limits, Message, Names, Repeat, Role, Turn};
 use chaturdata_proxy::ids::{Fingerprint, Handle};
+use chaturdata_proxy::run::apart::Hashed;
 use chaturdata_proxy::run::subscription::Subscription;
 use chaturdata_proxy::run::{Error, RunEvent};
 use chaturdata_proxy::secret::Secret;
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
 
 use crate::dice::Dice;
+use crate::forms::{self, FORMS};
 use crate::net::wrong;
 use crate::world::{Got, World};
 
@@ -46,6 +48,10 @@ struct Request {
     keyed: bool,
     streams: bool,
     deadline: Duration,
+    /// Which form the answer is to have.
+    form: Option<usize>,
+    /// How many answers are wanted.
+    choices: u8,
 }
 
 /// One turn that was answered, as its caller saw it.
@@ -99,6 +105,8 @@ impl Person {
                     Duration::from_secs(120),
                     Duration::from_secs(590),
                 ]),
+                form: self.dice.one_in(4).then(|| self.dice.below(2) as usize),
+                choices: if self.dice.one_in(8) { 3 } else { 1 },
             };
             if !self.dice.one_in(6) {
                 self.turn(world, &request, at).await;
@@ -142,7 +150,7 @@ impl Person {
             let got = self.ask(world, turn, request, patience).await;
             world.note(&self.name, &got);
             match got {
-                Got::Answer(answer) => return self.answered(world, request, answer),
+                Got::Answers(answers) => return self.answered(world, request, answers),
                 Got::Told(error) => {
                     self.told(world, request, &error);
                     if matches!(error, Error::NoConversation(_)) {
@@ -168,24 +176,28 @@ impl Person {
         patience: Option<Duration>,
     ) -> Got {
         let process = world.process().await;
-        let mut place = match process.runner.start(turn) {
-            Ok(place) => place,
+        let turns = (0..request.choices).map(|choice| Turn {
+            choice,
+            ..turn.clone()
+        });
+        let mut places = match process.runner.start_all(turns.map(Hashed::from).collect()) {
+            Ok(places) => places,
             Err(refused) => return Got::Told(refused.error),
         };
         let patience = patience.unwrap_or(request.deadline + Duration::from_secs(2));
-        let answered = timeout(patience, heard(&mut place, request.streams));
+        let answered = timeout(patience, all_heard(&mut places, request.streams));
         let got = tokio::select! {
             biased;
             () = process.dead.cancelled() => return Got::Cut,
             got = answered => got,
         };
         match got {
-            Ok(Ok(answer)) => {
-                place.delivered();
-                Got::Answer(answer)
+            Ok(Ok(answers)) => {
+                places.into_iter().for_each(Subscription::delivered);
+                Got::Answers(answers)
             }
-            Ok(Err(error)) => {
-                place.delivered();
+            Ok(Err((at, error))) => {
+                places.swap_remove(at).delivered();
                 Got::Told(error)
             }
             Err(_) if patience > request.deadline => {
@@ -196,20 +208,36 @@ impl Person {
         }
     }
 
-    fn answered(&mut self, world: &World, request: &Request, answer: String) {
-        self.path.extend([request.text.clone(), answer.clone()]);
-        self.known.push(request.text.clone());
+    fn answered(&mut self, world: &World, request: &Request, answers: Vec<String>) {
         let delta = matches!(self.kind, Kind::Delta(_));
-        world.answered.borrow_mut().push(Answered {
-            key: self.key,
-            delta,
-            path: self.path.clone(),
-            known: self.known.clone(),
-            answer,
-        });
+        self.known.push(request.text.clone());
+        for answer in &answers {
+            if request.form.is_some() && !forms::is_formed(answer) {
+                wrong(|| format!("an answer that is not in its form: {answer:?}"));
+            }
+            let mut path = self.path.clone();
+            path.extend([request.text.clone(), answer.clone()]);
+            world.answered.borrow_mut().push(Answered {
+                key: self.key,
+                delta,
+                path,
+                known: self.known.clone(),
+                answer: answer.clone(),
+            });
+        }
+        // Under a handle alone, the first is the conversation's.
+        let answer = if delta {
+            answers[0].clone()
+        } else {
+            self.dice.pick(&answers).clone()
+        };
+        self.path.extend([request.text.clone(), answer.clone()]);
         if !delta {
             let tip = self.tip(world);
             world.tips.borrow_mut().push(tip);
+        } else if request.form.is_none() {
+            // Of one that was mended, the thread holds what it was before.
+            self.known.push(answer);
         }
         if !request.text.starts_with("word ") {
             let mut fates = world.fates.borrow_mut();
@@ -224,7 +252,10 @@ impl Person {
         let mut fates = world.fates.borrow_mut();
         let fate = fates.entry(request.text.clone()).or_default();
         match error {
-            Error::Refused(_) | Error::RateLimited(_) | Error::Unreachable => {
+            // Of several answers, another one may be posted.
+            Error::Refused(_) | Error::RateLimited(_) | Error::Unreachable
+                if request.choices == 1 =>
+            {
                 fate.unposted = true;
                 let posted = world.sent.lock().unwrap().may_be_posted(&request.text);
                 if posted && !fate.otherwise && !world.excused.get() {
@@ -243,6 +274,8 @@ impl Person {
             keyed: false,
             streams: false,
             deadline: Duration::ZERO,
+            form: None,
+            choices: 1,
         };
         Hashes::of(&world.salt, &self.compose(world, &request, 0, false)).roll
     }
@@ -275,6 +308,7 @@ impl Person {
             body.update(text);
         }
         body.update([u8::from(request.stop), u8::from(request.streams)]);
+        body.update([request.form.map_or(0, |at| at as u8 + 1), request.choices]);
         Turn {
             caller: Caller {
                 tenant: world.salt.tenant_of_key(self.key),
@@ -285,7 +319,7 @@ impl Person {
             history,
             prompt: vec![message(0, &request.text)],
             base: Base::Nothing,
-            form: None,
+            form: request.form.map(|at| FORMS[at].clone()),
             keep: None,
             choice: 0,
             names: Names {
@@ -312,6 +346,18 @@ impl Person {
 
 /// Where some callers have their answers cut.
 pub const STOP: &str = "c";
+
+/// Every answer, in the order of choices; or which is an error.
+async fn all_heard(
+    places: &mut [Subscription],
+    streams: bool,
+) -> Result<Vec<String>, (usize, Error)> {
+    let mut answers = Vec::new();
+    for (at, place) in places.iter_mut().enumerate() {
+        answers.push(heard(place, streams).await.map_err(|error| (at, error))?);
+    }
+    Ok(answers)
+}
 
 /// The answer, at once or piece by piece.
 async fn heard(place: &mut Subscription, streams: bool) -> Result<String, Error> {

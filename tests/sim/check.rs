@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use chaturdata_proxy::upstream::sandbox::Kind;
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::caller::{Answered, STOP};
+use crate::forms::{self, MENDING, Told, parted, prompt, recital};
 use crate::net::wrong;
 use crate::world::World;
 
@@ -19,6 +19,41 @@ pub fn check(world: &World) {
     answers(world, &threads);
     unposted(world, &threads);
     gaps(world);
+    told(world, &threads);
+    scratch(&threads);
+}
+
+/// A thread is told a form whole before it is reminded of it, and that it is over before it is not
+/// mentioned.
+fn told(world: &World, threads: &BTreeMap<String, Vec<String>>) {
+    if world.excused.get() {
+        return;
+    }
+    for posts in threads.values() {
+        let mut knows = false;
+        for post in posts {
+            let says = parted(post).1;
+            let fits = match says {
+                Told::Whole(_) | Told::Withdrawn => true,
+                Told::Reminded => knows,
+                Told::Nothing => !knows,
+            };
+            if !fits {
+                wrong(|| format!("a thread does not know which form is wanted: {posts:#?}"));
+            }
+            knows = matches!(says, Told::Whole(_) | Told::Reminded);
+        }
+    }
+}
+
+/// An answer is mended on a thread that holds nothing else.
+fn scratch(threads: &BTreeMap<String, Vec<String>>) {
+    for posts in threads.values() {
+        let mends = posts.iter().any(|post| post.starts_with(MENDING));
+        if mends && posts.len() > 1 {
+            wrong(|| format!("mended on a thread that holds more: {posts:#?}"));
+        }
+    }
 }
 
 /// Per thread, each text of one caller's own is there once.
@@ -46,20 +81,26 @@ fn answers(world: &World, threads: &BTreeMap<String, Vec<String>>) {
             keys.push(key.expose().to_owned());
         }
     }
-    let mut said: Vec<(Vec<String>, String)> = Vec::new();
+    let all = || threads.values().flatten();
+    let mendings: Vec<String> = all()
+        .filter(|post| post.starts_with(MENDING))
+        .cloned()
+        .collect();
+    let mut said: Vec<(Path, String)> = Vec::new();
     for (thread, posts) in threads {
         for end in 1..=posts.len() {
-            said.push((visible(&posts[..end]), thread.clone()));
+            said.push((visible(&posts[..end], &mendings), thread.clone()));
         }
     }
     let excused = world.excused.get();
     for turn in world.answered.borrow().iter() {
-        let vouches = |(path, thread): &(Vec<String>, String)| {
+        let vouches = |(path, thread): &(Path, String)| {
             let keys = keys.get(thread).map_or(&[][..], |keys| keys);
             let own = keys.iter().all(|key| key == turn.key);
             // Where records were lost, what was under way may stand in a thread beside what its caller
             // knows of; but the prompt does stand there.
-            let asked = path.iter().nth_back(1) == turn.path.iter().nth_back(1);
+            let asked = path.iter().nth_back(1).and_then(|asked| asked.first())
+                == turn.path.iter().nth_back(1);
             own && (excused && asked || holds(path, turn))
         };
         if !said.iter().any(vouches) {
@@ -68,24 +109,28 @@ fn answers(world: &World, threads: &BTreeMap<String, Vec<String>>) {
     }
 }
 
+/// What a thread holds: of each message, all that its caller may know it as.
+type Path = Vec<Vec<String>>;
+
 /// Whether a thread with this transcript gave this answer to what its caller knew.
-fn holds(path: &[String], turn: &Answered) -> bool {
+fn holds(path: &[Vec<String>], turn: &Answered) -> bool {
     let Some(answer) = path.last() else {
         return false;
     };
-    if !same(answer, &turn.answer) {
+    let is = |held: &Vec<String>, seen: &str| held.iter().any(|held| same(held, seen));
+    if !is(answer, &turn.answer) {
         return false;
     }
     if !turn.delta {
         let pairs = || path.iter().zip(&turn.path);
-        return path.len() == turn.path.len() && pairs().all(|(held, seen)| same(held, seen));
+        return path.len() == turn.path.len() && pairs().all(|(held, seen)| is(held, seen));
     }
     let asked = turn.known.last();
     let prompt = path.len().checked_sub(2).and_then(|at| path.get(at));
     // A transcript that was read off a thread has the thread's line breaks.
-    let told = squashed(&path.concat());
+    let told = squashed(&path.concat().concat());
     let knows = |known: &String| told.contains(&squashed(known));
-    prompt == asked && turn.known.iter().all(knows)
+    prompt.and_then(|prompt| prompt.first()) == asked && turn.known.iter().all(knows)
 }
 
 fn squashed(text: &str) -> String {
@@ -136,43 +181,25 @@ fn gaps(world: &World) {
     }
 }
 
-fn prompt(post: &str) -> &str {
-    post.rsplit("\n\n---\n\n").next().unwrap_or(post)
-}
-
-/// What the sandbox says after these messages.
-fn recital(posts: &[String]) -> String {
-    let mut hash = Sha256::new();
-    for post in posts {
-        hash.update((post.len() as u64).to_le_bytes());
-        hash.update(post);
-    }
-    let digest = hash.finalize();
-    digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-/// The visible transcript that a thread's posts amount to: prompts, with the answers between them.
-fn visible(posts: &[String]) -> Vec<String> {
+/// The visible transcript that a thread's posts amount to: prompts, with the answers between them that
+/// their callers may be told.
+fn visible(posts: &[String], mendings: &[String]) -> Vec<Vec<String>> {
     let mut path = Vec::new();
     for (at, post) in posts.iter().enumerate() {
-        let mut prompt = post.as_str();
-        if let Some(rest) = post.strip_prefix("Earlier conversation:\n\n") {
+        let (mut prompt, _) = parted(post);
+        if let Some(rest) = prompt.strip_prefix("Earlier conversation:\n\n") {
             let (transcript, last) = rest.rsplit_once("\n\n---\n\n").unwrap_or(("", rest));
             let entries = transcript.split("\n\n");
             path.extend(entries.map(|entry| {
-                entry
-                    .split_once(':')
-                    .map_or(entry, |(_, text)| text.trim())
-                    .to_owned()
+                let text = entry.split_once(':').map_or(entry, |(_, text)| text.trim());
+                vec![text.to_owned()]
             }));
             prompt = last;
         }
-        path.push(prompt.to_owned());
-        path.push(recital(&posts[..=at]));
+        let recital = recital(&posts[..=at]);
+        let spoken = forms::spoken(post, &recital);
+        path.push(vec![prompt.to_owned()]);
+        path.push(forms::tellable(&spoken, post, &recital, mendings));
     }
     path
 }

@@ -25,7 +25,9 @@ fn form(name: &str) -> Arc<Form> {
         description: None,
         strict: Strict::No,
     };
-    Arc::new(Form::json(Json::schema(&schema, "schema", described).unwrap()))
+    Arc::new(Form::json(
+        Json::schema(&schema, "schema", described).unwrap(),
+    ))
 }
 
 /// What a message says of the form of its answer.
@@ -100,7 +102,9 @@ pub fn shown(posts: &[String], partial: &str) -> Option<String> {
     if partial.is_empty() || partial.len() > WHOLE || !partial.bytes().all(is_hex) {
         return None;
     }
-    let recitals = (1..=posts.len()).rev().map(|end| (end, recital(&posts[..end])));
+    let recitals = (1..=posts.len())
+        .rev()
+        .map(|end| (end, recital(&posts[..end])));
     let (end, recital) = recitals
         .into_iter()
         .find(|(_, recital)| recital.starts_with(partial))?;

@@ -16,6 +16,7 @@ use chaturdata_proxy::upstream::{
     Call, NewMessage, PostError, Posted, ReadError, Thread, ThreadId, Upstream,
 };
 
+use crate::forms::{self, MENDING};
 use crate::journal::Journal;
 
 /// The upstream as one process reaches it.
@@ -58,10 +59,9 @@ pub fn taken_wrong() -> Option<String> {
 impl Sent {
     /// Whether this prompt may stand somewhere.
     pub fn may_be_posted(&self, prompt: &str) -> bool {
-        let led = format!("\n\n---\n\n{prompt}");
         self.doubtful
             .iter()
-            .any(|text| text == prompt || text.ends_with(&led))
+            .any(|text| forms::prompt(text) == prompt)
     }
 }
 
@@ -76,7 +76,9 @@ impl Net {
     /// of an earlier process before a look at it.
     fn check(&self, message: &NewMessage) {
         let mut sent = self.seen.lock().unwrap();
-        if !self.journal.is_degraded() && !sent.excused {
+        // What is mended can be mended again: nobody else has that thread.
+        let is_mending = message.text.starts_with(MENDING);
+        if !self.journal.is_degraded() && !sent.excused && !is_mending {
             let posted = mark(&self.salt, &message.text);
             let intended = self.journal.look(|content| {
                 content.iter().any(|((table, key), value)| {
@@ -110,6 +112,22 @@ impl Net {
         }
         let adrift = sent.adrift.entry(thread.to_string()).or_default();
         adrift.push(message.text.clone());
+    }
+
+    /// Has the upstream say things in the form that it was asked for, as far as it does.
+    fn speak(&self, id: &ThreadId, thread: &mut Thread) {
+        let posts: Vec<String> = self
+            .sandbox
+            .posts()
+            .into_iter()
+            .filter(|(on, _)| on == id)
+            .map(|(_, text)| text)
+            .collect();
+        for message in &mut thread.messages {
+            if let Some(shown) = forms::shown(&posts, &message.text) {
+                message.text = shown;
+            }
+        }
     }
 
     fn know(&self, thread: &ThreadId) {
@@ -161,14 +179,15 @@ impl Upstream for Net {
     fn read<'a>(
         &'a self,
         key: &'a Secret,
-        thread: &'a ThreadId,
+        id: &'a ThreadId,
     ) -> Call<'a, Result<Thread, ReadError>> {
         Box::pin(async move {
-            let answer = self.sandbox.read(key, thread).await;
-            if answer.is_ok() {
-                self.know(thread);
+            let mut answer = self.sandbox.read(key, id).await;
+            if let Ok(thread) = &mut answer {
+                self.speak(id, thread);
+                self.know(id);
             }
-            crate::world::trace(|| format!("READ {thread} {answer:?}"));
+            crate::world::trace(|| format!("READ {id} {answer:?}"));
             answer
         })
     }

@@ -65,7 +65,7 @@ pub struct Process {
 /// How a request ended for who sent it.
 #[derive(Debug)]
 pub enum Got {
-    Answer(String),
+    Answers(Vec<String>),
     Told(Error),
     /// It hung up.
     Gone,
@@ -123,6 +123,11 @@ impl World {
         }
         if !dice.one_in(4) {
             config.pace.strategy = config::Strategy::Fixed;
+        }
+        config.structured.repairs = dice.below(3) as u32;
+        if dice.one_in(6) {
+            // Some of several answers wait for their places.
+            config.run.max_active_per_key = 2;
         }
         let copies = dice.one_in(3);
         Self {

@@ -3,6 +3,7 @@
 
 mod answers;
 mod conversations;
+mod forms;
 mod posts;
 mod responses;
 mod strict;
