@@ -207,13 +207,13 @@ impl Carry {
         if let Some(earlier) = &self.ground.earlier {
             return Ok(earlier.before(self).await?.transcript);
         }
+        if self.ground.follows.is_some() {
+            return self.opening().await;
+        }
         if matches!(why, Why::Lost | Why::Vanished) && branch.seen.is_some() {
             return Err(self.lost());
         }
         let mut messages = self.messages_of_branch(branch).await?;
-        if matches!(self.turn.base, Base::Response(_)) {
-            messages = unwrapped(messages);
-        }
         messages.extend(self.turn.history.iter().cloned());
         Ok(bounded(&messages, self.shared.transcript))
     }

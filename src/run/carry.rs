@@ -348,15 +348,21 @@ impl Carry {
             run: &self.run,
         };
         let mut shown = Shown::new(&self.turn);
-        let ended = poll
-            .follow(accepted, |polls, text| {
-                let may_be_sent = shown.show(text);
-                self.run.report(|progress| {
-                    progress.polls = polls;
-                    progress.grow(may_be_sent);
-                });
-            })
-            .await;
+        let following = poll.follow(accepted, |polls, text| {
+            let may_be_sent = shown.show(text);
+            self.run.report(|progress| {
+                progress.polls = polls;
+                progress.grow(may_be_sent);
+            });
+        });
+        let mut watch = self.run.watch();
+        let ended = tokio::select! {
+            biased;
+            _ = watch.wait_for(|progress| progress.withdrawn), if is_planted(Bug::CancelFrees) => {
+                return Step::Done(Err(withdrawn()));
+            }
+            ended = following => ended,
+        };
         let error = match ended {
             Ended::Answered(reading, finish) => {
                 let Some(turn) = self.run.record() else {

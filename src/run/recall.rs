@@ -78,7 +78,7 @@ impl Recall {
         let whole = reading.text.as_deref().unwrap_or_default();
         let readings = match kept.form {
             Kind::Text => vec![Content::Text],
-            form => form.read(whole).into_iter().collect(),
+            form => form.readings(whole),
         };
         let answers = readings.into_iter().map(|content| match content {
             Content::Text => ending(salt, &limits(&self.turn), reading, finish).answer,

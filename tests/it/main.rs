@@ -26,6 +26,7 @@ mod faults;
 mod forms;
 mod goldens;
 mod interleavings;
+mod kept;
 mod keys;
 mod leaks;
 mod long_histories;

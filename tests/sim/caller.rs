@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chaturdata_proxy::conversation::resolve::Hashes;
 use chaturdata_proxy::conversation::{Base, Caller, Limits, Message, Names, Repeat, Role, Turn};
-use chaturdata_proxy::ids::{Fingerprint, Handle};
+use chaturdata_proxy::ids::{Fingerprint, Handle, ResponseId};
 use chaturdata_proxy::run::apart::Hashed;
 use chaturdata_proxy::run::subscription::Subscription;
 use chaturdata_proxy::run::{Error, RunEvent};
@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::dice::Dice;
 use crate::forms::{self, FORMS};
 use crate::net::wrong;
+use crate::responses::Manner;
 use crate::world::{Got, World};
 
 /// How a caller names its conversation.
@@ -38,6 +39,12 @@ pub struct Person {
     pub path: Vec<String>,
     /// What it knows to be part of its conversation.
     pub known: Vec<String>,
+    /// It takes answers as they are, and goes on from any of them, by whichever endpoint.
+    pub is_plain: bool,
+    /// By what each answer of the path can be asked for.
+    pub ids: Vec<Option<ResponseId>>,
+    /// What it was told last.
+    pub told_id: Option<ResponseId>,
 }
 
 /// One request, to be sent as often as it takes.
@@ -52,6 +59,7 @@ struct Request {
     form: Option<usize>,
     /// How many answers are wanted.
     choices: u8,
+    manner: Manner,
 }
 
 /// One turn that was answered, as its caller saw it.
@@ -59,6 +67,7 @@ struct Request {
 pub struct Answered {
     pub key: &'static str,
     pub delta: bool,
+    pub is_plain: bool,
     /// Prompts and answers up to this one.
     pub path: Vec<String>,
     pub known: Vec<String>,
@@ -87,6 +96,7 @@ impl Person {
             if !delta && self.dice.one_in(6) {
                 let kept = self.dice.below(self.path.len() as u64 / 2 + 1) as usize;
                 self.path.truncate(2 * kept);
+                self.ids.truncate(kept);
             }
             let own = format!("words {} {at}", self.name);
             // Equal words of a caller that shows no history are the same request, if it was cut off.
@@ -97,7 +107,7 @@ impl Person {
                 } else {
                     own
                 },
-                stop: self.dice.one_in(8),
+                stop: !self.is_plain && self.dice.one_in(8),
                 keyed: self.dice.one_in(6),
                 streams: self.dice.one_in(3),
                 deadline: *self.dice.pick(&[
@@ -105,8 +115,17 @@ impl Person {
                     Duration::from_secs(120),
                     Duration::from_secs(590),
                 ]),
-                form: self.dice.one_in(4).then(|| self.dice.below(2) as usize),
-                choices: if self.dice.one_in(8) { 3 } else { 1 },
+                form: (!self.is_plain && self.dice.one_in(4)).then(|| self.dice.below(2) as usize),
+                choices: if !self.is_plain && self.dice.one_in(8) {
+                    3
+                } else {
+                    1
+                },
+                manner: if self.is_plain {
+                    Manner::any(&self.dice)
+                } else {
+                    Manner::default()
+                },
             };
             if !self.dice.one_in(6) {
                 self.turn(world, &request, at).await;
@@ -136,6 +155,9 @@ impl Person {
             dice: self.dice.fork(),
             path: self.path.clone(),
             known: self.known.clone(),
+            is_plain: self.is_plain,
+            ids: self.ids.clone(),
+            told_id: None,
         }
     }
 
@@ -147,14 +169,28 @@ impl Person {
             }
             let turn = self.compose(world, request, at, tries > 0 && self.dice.one_in(2));
             let patience = self.dice.one_in(4).then(|| self.dice.millis(1..20_000));
-            let got = self.ask(world, turn, request, patience).await;
+            let manner = request.manner;
+            let got = if manner.background {
+                self.in_background(world, turn, manner.cancels).await
+            } else {
+                self.ask(world, turn, request, patience).await
+            };
             world.note(&self.name, &got);
             match got {
-                Got::Answers(answers) => return self.answered(world, request, answers),
+                Got::Answers(answers) => {
+                    self.answered(world, request, answers);
+                    return self.looks_again(world).await;
+                }
+                Got::Over => return self.over(world, request),
                 Got::Told(error) => {
                     self.told(world, request, &error);
                     if matches!(error, Error::NoConversation(_)) {
                         self.known.clear();
+                        return;
+                    }
+                    if matches!(error, Error::NoResponse(_) | Error::OutOfSight(_)) {
+                        self.path.clear();
+                        self.ids.clear();
                         return;
                     }
                     if error.stands() && !insists {
@@ -169,7 +205,7 @@ impl Person {
     }
 
     async fn ask(
-        &self,
+        &mut self,
         world: &World,
         turn: Turn,
         request: &Request,
@@ -193,6 +229,7 @@ impl Person {
         };
         match got {
             Ok(Ok(answers)) => {
+                self.told_id = places[0].kept().map(|kept| kept.id);
                 places.into_iter().for_each(Subscription::delivered);
                 Got::Answers(answers)
             }
@@ -220,6 +257,7 @@ impl Person {
             world.answered.borrow_mut().push(Answered {
                 key: self.key,
                 delta,
+                is_plain: self.is_plain,
                 path,
                 known: self.known.clone(),
                 answer: answer.clone(),
@@ -232,6 +270,7 @@ impl Person {
             self.dice.pick(&answers).clone()
         };
         self.path.extend([request.text.clone(), answer.clone()]);
+        self.ids.push(self.told_id.take());
         if !delta {
             let tip = self.tip(world);
             world.tips.borrow_mut().push(tip);
@@ -243,6 +282,22 @@ impl Person {
             let mut fates = world.fates.borrow_mut();
             fates.entry(request.text.clone()).or_default().otherwise = true;
         }
+    }
+
+    /// Whether what it was told can be asked for again.
+    async fn looks_again(&self, world: &World) {
+        if let (Some(Some(id)), Some(answer)) = (self.ids.last(), self.path.last()) {
+            self.finds(world, *id, answer).await;
+        }
+    }
+
+    /// It will not know what came of it.
+    fn over(&mut self, world: &World, request: &Request) {
+        let mut fates = world.fates.borrow_mut();
+        fates.entry(request.text.clone()).or_default().otherwise = true;
+        drop(fates);
+        // What was asked may be lost with its thread, and what came before.
+        self.known.clear();
     }
 
     fn told(&self, world: &World, request: &Request, error: &Error) {
@@ -276,6 +331,7 @@ impl Person {
             deadline: Duration::ZERO,
             form: None,
             choices: 1,
+            manner: Manner::default(),
         };
         Hashes::of(&world.salt, &self.compose(world, &request, 0, false)).roll
     }
@@ -309,7 +365,9 @@ impl Person {
         }
         body.update([u8::from(request.stop), u8::from(request.streams)]);
         body.update([request.form.map_or(0, |at| at as u8 + 1), request.choices]);
-        Turn {
+        let manner = request.manner;
+        body.update([manner.kept, manner.follows, manner.background].map(u8::from));
+        let turn = Turn {
             caller: Caller {
                 tenant: world.salt.tenant_of_key(self.key),
                 key: Secret::new(self.key),
@@ -340,7 +398,8 @@ impl Person {
                 marked,
             },
             deadline: request.deadline,
-        }
+        };
+        self.in_manner(turn, manner)
     }
 }
 

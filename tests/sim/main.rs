@@ -15,6 +15,7 @@ mod dice;
 mod forms;
 mod journal;
 mod net;
+mod responses;
 mod weather;
 mod world;
 

@@ -67,6 +67,8 @@ pub struct Process {
 pub enum Got {
     Answers(Vec<String>),
     Told(Error),
+    /// It asks no more.
+    Over,
     /// It hung up.
     Gone,
     /// The proxy died.
@@ -166,6 +168,9 @@ impl World {
                 dice: self.dice.fork(),
                 path: Vec::new(),
                 known: Vec::new(),
+                is_plain: self.dice.one_in(2),
+                ids: Vec::new(),
+                told_id: None,
             });
         }
         let lives = people.into_iter().map(|person| person.live(self));

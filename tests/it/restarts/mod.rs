@@ -26,10 +26,10 @@ use crate::talk::{Talk, seconds};
 
 /// Records as they would be on a disk that is never slow.
 #[derive(Clone, Debug, Default)]
-struct Shelf(Arc<Mutex<Content>>);
+pub struct Shelf(Arc<Mutex<Content>>);
 
 #[derive(Clone, Debug, Default)]
-struct Content {
+pub struct Content {
     records: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
     /// The process is gone: what its tasks still do is not seen.
     is_frozen: bool,
@@ -37,7 +37,7 @@ struct Content {
 }
 
 impl Shelf {
-    fn restored(&self) -> Restored {
+    pub fn restored(&self) -> Restored {
         let mut restored = Restored::default();
         for ((table, key), value) in &self.0.lock().unwrap().records {
             restored.take(*table, key, value).unwrap();
@@ -80,14 +80,14 @@ impl Backend for Shelf {
 }
 
 /// One state folder, and the upstream behind the proxies that use it one after another.
-struct Home {
-    shelf: Shelf,
-    salt: Salt,
-    sandbox: Sandbox,
+pub struct Home {
+    pub shelf: Shelf,
+    pub salt: Salt,
+    pub sandbox: Sandbox,
 }
 
 impl Home {
-    fn new(script: Script) -> Self {
+    pub fn new(script: Script) -> Self {
         Self {
             shelf: Shelf::default(),
             salt: Salt::random().unwrap(),
@@ -96,15 +96,15 @@ impl Home {
     }
 
     /// Whose upstream says this after so many seconds.
-    fn saying(text: &str, after: u64) -> Self {
+    pub fn saying(text: &str, after: u64) -> Self {
         Self::new(Script::always(Behaviour::says(text, seconds(after))))
     }
 
-    fn start(&self) -> Proxy {
+    pub fn start(&self) -> Proxy {
         self.start_with(Setup::default())
     }
 
-    fn start_with(&self, setup: Setup) -> Proxy {
+    pub fn start_with(&self, setup: Setup) -> Proxy {
         let setup = Setup {
             access: Access::PassThrough,
             state: Arc::new(self.shelf.clone()),
@@ -116,7 +116,7 @@ impl Home {
     }
 
     /// `kill -9`: nothing that happens from here on is written.
-    async fn kill(&mut self, proxy: Proxy) {
+    pub async fn kill(&mut self, proxy: Proxy) {
         self.shelf.0.lock().unwrap().is_frozen = true;
         proxy.runner.shut_down().await;
         self.shelf = self.shelf.copied();
@@ -124,12 +124,12 @@ impl Home {
 }
 
 /// A caller that presents its key.
-fn talk(proxy: &Proxy) -> Talk<'_> {
+pub fn talk(proxy: &Proxy) -> Talk<'_> {
     Talk::new(proxy).header("authorization", "Bearer sk-caller")
 }
 
 /// One under a handle, that sends only what is new.
-fn delta<'a>(proxy: &'a Proxy, name: &str) -> Talk<'a> {
+pub fn delta<'a>(proxy: &'a Proxy, name: &str) -> Talk<'a> {
     talk(proxy).header("x-conversation-id", name)
 }
 
