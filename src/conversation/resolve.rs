@@ -261,10 +261,12 @@ impl Resolver {
                 Ok(self.search(turn, hashes, None))
             };
         };
+        let key = (turn.caller.tenant, handle.clone());
         let known = self
             .store
-            .handle(&(turn.caller.tenant, handle.clone()))
+            .handle(&key)
             .and_then(|record| Some((record, self.store.branch(record.branch)?)));
+        let is_foreign = handle.is_ours() && !self.store.is_made(&key);
         match known {
             Some((record, slot)) if opening => {
                 if record.delta && turn.names.narrow.is_none() {
@@ -274,8 +276,8 @@ impl Resolver {
                 }
             }
             Some((_, slot)) => Ok(self.under_handle(turn, hashes, handle, &slot)),
-            None if handle.is_ours() && opening => Err(Unresolved::NoConversation(handle.clone())),
-            None if handle.is_ours() => begin(Decision::Replayed, None),
+            None if is_foreign && opening => Err(Unresolved::NoConversation(handle.clone())),
+            None if is_foreign => begin(Decision::Replayed, None),
             None if opening => begin(Decision::Created, Some(handle)),
             None => Ok(self.search(turn, hashes, Some(handle))),
         }

@@ -122,7 +122,7 @@ pub fn stop(fields: Fields<'_>) -> Result<Vec<String>, Error> {
 pub fn choices(fields: Fields<'_>) -> Result<usize, Error> {
     let choices = fields.count("n")?.unwrap_or(1);
     match usize::try_from(choices) {
-        Ok(choices) if choices <= MOST_CHOICES => Ok(choices),
+        Ok(choices @ 1..=MOST_CHOICES) => Ok(choices),
         _ => {
             let message = format!("n must be from 1 to {MOST_CHOICES}");
             Err(Error::invalid("n", message))

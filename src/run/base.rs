@@ -89,11 +89,20 @@ impl Shared {
     }
 
     fn with_items(&self, turn: &mut Turn) -> Vec<Pending> {
-        let (Base::Conversation, Some(handle)) = (&turn.base, &turn.names.handle) else {
+        let is_added = match turn.base {
+            Base::Conversation => true,
+            // New text alone is added as well, whichever endpoint it came in by.
+            Base::Nothing => turn.history.is_empty() && turn.names.narrow.is_none(),
+            Base::Response(_) => false,
+        };
+        let Some(handle) = turn.names.handle.as_ref().filter(|_| is_added) else {
             return Vec::new();
         };
         let key = (turn.caller.tenant, handle.clone());
         let items = self.notes.take_items(&key);
+        if !items.is_empty() {
+            turn.base = Base::Conversation;
+        }
         let messages = items.iter().filter_map(|item| item.message.clone());
         turn.history.splice(0..0, messages);
         items

@@ -27,24 +27,24 @@ impl Runner {
     /// As [`Runner::start`], for all answers that a request wants, in the order of their choices. The
     /// first is the conversation's own, and begins at once or not at all; the others wait for their
     /// places.
-    pub fn start_all(&self, turns: Vec<Hashed>) -> Result<Vec<Subscription>, NotStarted> {
+    pub fn start_all(
+        &self,
+        first: impl Into<Hashed>,
+        others: Vec<Turn>,
+    ) -> Result<Vec<Subscription>, NotStarted> {
         let shared = &self.0;
-        for Hashed { turn, .. } in turns.iter().skip(1) {
+        for turn in &others {
             let ask = shared.ask(turn);
             let known = shared
                 .ledger
                 .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
             known.map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         }
-        let mut turns = turns.into_iter();
-        let Some(first) = turns.next() else {
-            return Ok(Vec::new());
-        };
-        let (first, subscription) = self.begin(first)?;
+        let (first, subscription) = self.begin(first.into())?;
         let earlier = Arc::new(Earlier::new(first));
         let mut subscriptions = vec![subscription];
-        for other in turns {
-            subscriptions.push(self.start_other(other.turn, earlier.clone())?);
+        for turn in others {
+            subscriptions.push(self.start_other(turn, earlier.clone())?);
         }
         Ok(subscriptions)
     }

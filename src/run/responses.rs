@@ -336,7 +336,9 @@ impl Shared {
     /// The run of a response, unless its conversation is forgotten.
     fn stored(&self, tenant: Tenant, id: ResponseId) -> Option<Arc<Run>> {
         let run = self.ledger.responses.find(tenant, id)?;
-        if self.ledger.responses.rests(&run) && is_orphan(&self.store, &run) {
+        // What was not posted yet has no conversation that could be forgotten.
+        let may_be_orphan = run.record().is_some() || self.ledger.responses.rests(&run);
+        if may_be_orphan && is_orphan(&self.store, &run) {
             self.ledger.forget_response(&run);
             return None;
         }

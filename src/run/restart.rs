@@ -140,7 +140,9 @@ impl Shared {
         let replays = self.settings.on_unknown == OnUnknown::Replay;
         let untold = turn.times.told.is_none() && turn.times.written.is_none();
         let dozes = turn.phase == Phase::Unknown && turn.thread.is_some() && untold && replays;
+        let is_accepted = turn.phase == Phase::Accepted;
         let run = Run::restored(id, turn, self.store.clone());
+        run.report(|progress| progress.accepted = is_accepted);
         if dozes {
             run.doze();
         }

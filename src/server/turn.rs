@@ -101,8 +101,10 @@ impl Waiting {
         }
         let kind = order.form();
         let mut choices = self.start(order.turns).await?;
-        if let Err(error) = self.begun(&mut choices).await {
-            return Ok(self.failed(error, choices));
+        match self.begun(&mut choices).await {
+            // What came of it is to be asked for, however soon it came.
+            Err(error) if !error.stands() => return Ok(self.failed(error, choices)),
+            Ok(_) | Err(_) => {}
         }
         let place = choices.place();
         self.exchange.note.turn(&choices);
@@ -147,11 +149,10 @@ impl Waiting {
     }
 
     async fn start(&self, turns: Vec<Turn>) -> Result<Choices, ApiError> {
-        let mut hashed = Vec::with_capacity(turns.len());
-        for turn in turns {
-            hashed.push(self.runner.hashed(turn).await);
-        }
-        let started = self.runner.start_all(hashed);
+        let mut turns = turns.into_iter();
+        let first = turns.next().expect("a request has a turn");
+        let first = self.runner.hashed(first).await;
+        let started = self.runner.start_all(first, turns.collect());
         let choices = Choices::new(started.map_err(|refused| self.delivery.refused(refused))?);
         self.exchange.note.turn(&choices);
         Ok(choices)

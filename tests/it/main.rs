@@ -21,6 +21,7 @@ mod cross_origin;
 mod delivery;
 mod docker;
 mod drain;
+mod emulated;
 mod errors;
 mod faults;
 mod forms;

@@ -436,13 +436,30 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -
 }
 
 /// Every route, and a body for those that want one.
-pub const ROUTES: [(&str, &str); 18] = [
+pub const ROUTES: [(&str, &str); 35] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/openai/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/completions"),
     ("POST", "/openai/v1/completions"),
+    ("POST", "/v1/responses"),
+    ("POST", "/responses"),
+    ("POST", "/openai/v1/responses"),
+    ("GET", "/v1/responses/resp_1"),
+    ("DELETE", "/v1/responses/resp_1"),
+    ("POST", "/v1/responses/resp_1/cancel"),
+    ("GET", "/v1/responses/resp_1/input_items"),
+    ("POST", "/v1/responses/input_tokens"),
+    ("POST", "/v1/conversations"),
+    ("POST", "/conversations"),
+    ("GET", "/openai/v1/conversations/c"),
+    ("POST", "/v1/conversations/c"),
+    ("DELETE", "/v1/conversations/c"),
+    ("GET", "/v1/conversations/c/items"),
+    ("POST", "/v1/conversations/c/items"),
+    ("GET", "/v1/conversations/c/items/msg_1"),
+    ("DELETE", "/v1/conversations/c/items/msg_1"),
     ("GET", "/v1/models"),
     ("GET", "/models"),
     ("GET", "/openai/v1/models"),

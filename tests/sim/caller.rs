@@ -5,7 +5,6 @@ use std::time::Duration;
 use chaturdata_proxy::conversation::resolve::Hashes;
 use chaturdata_proxy::conversation::{Base, Caller, Limits, Message, Names, Repeat, Role, Turn};
 use chaturdata_proxy::ids::{Fingerprint, Handle, ResponseId};
-use chaturdata_proxy::run::apart::Hashed;
 use chaturdata_proxy::run::subscription::Subscription;
 use chaturdata_proxy::run::{Error, RunEvent};
 use chaturdata_proxy::secret::Secret;
@@ -212,11 +211,12 @@ impl Person {
         patience: Option<Duration>,
     ) -> Got {
         let process = world.process().await;
-        let turns = (0..request.choices).map(|choice| Turn {
+        let others = (1..request.choices).map(|choice| Turn {
             choice,
             ..turn.clone()
         });
-        let mut places = match process.runner.start_all(turns.map(Hashed::from).collect()) {
+        let others = others.collect();
+        let mut places = match process.runner.start_all(turn, others) {
             Ok(places) => places,
             Err(refused) => return Got::Told(refused.error),
         };

@@ -4,10 +4,12 @@ mod outline;
 
 use std::fmt;
 
+use jsonschema::error::ValidationErrorKind;
 use jsonschema::paths::{Location, LocationSegment};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
+use self::outline::Outline;
 use super::Error;
 
 /// The longest schema, in bytes of compact JSON: all of it is posted.
@@ -16,6 +18,7 @@ pub const LONGEST: usize = 128 * 1024;
 /// A schema that values can be held against.
 pub struct Schema {
     text: String,
+    outline: Outline,
     validator: Validator,
 }
 
@@ -43,7 +46,8 @@ impl Schema {
             let what = format!("is longer than {LONGEST} bytes");
             return Err(Error::at(place, &what));
         }
-        outline::check(schema).map_err(|fault| Error::at(&under(place, &fault.at), fault.what))?;
+        let outline =
+            Outline::of(schema).map_err(|fault| Error::at(&under(place, &fault.at), fault.what))?;
         let validator = jsonschema::options()
             .offline()
             .with_pattern_options(patterns())
@@ -53,7 +57,11 @@ impl Schema {
                 let place = under(place, &dotted(error.instance_path()));
                 Error::at(&place, &format!("is no JSON Schema: {}", words(&error)))
             })?;
-        Ok(Self { text, validator })
+        Ok(Self {
+            text,
+            outline,
+            validator,
+        })
     }
 
     /// The schema on one line.
@@ -61,21 +69,42 @@ impl Schema {
         &self.text
     }
 
-    /// What is wrong with the value, most telling first; `place` is where it stands in the answer.
+    /// What is wrong with the value; `place` is where it stands in the answer.
     pub fn complaints(&self, value: &Value, place: &str) -> Vec<String> {
+        let at = |inner: &str| match under(place, inner) {
+            whole if whole.is_empty() => "the answer".to_owned(),
+            place => place,
+        };
+        if !self.outline.is_soon_checked(value) {
+            let what = "is nested too deeply to be checked";
+            return vec![super::complaint(&at(""), what)];
+        }
         let errors = self.validator.iter_errors(value);
-        errors
+        let errors: Vec<_> = errors.take(super::MOST_COMPLAINTS).collect();
+        let nearest = errors.iter().flat_map(nearest);
+        nearest
             .take(super::MOST_COMPLAINTS)
-            .map(|error| {
-                let place = under(place, &dotted(error.instance_path()));
-                let place = if place.is_empty() {
-                    "the answer"
-                } else {
-                    &place
-                };
-                super::complaint(place, &words(&error))
-            })
+            .map(|error| super::complaint(&at(&dotted(error.instance_path())), &words(error)))
             .collect()
+    }
+}
+
+/// Of an error that says only that no alternative fits, those of the alternative that comes nearest:
+/// one for values of this type, and with what is wrong deepest inside.
+fn nearest<'a>(error: &'a ValidationError<'_>) -> Vec<&'a ValidationError<'a>> {
+    use ValidationErrorKind::{AnyOf, OneOfNotValid, Type};
+    let (AnyOf { context } | OneOfNotValid { context }) = error.kind() else {
+        return vec![error];
+    };
+    let level = |error: &ValidationError<'_>| error.instance_path().segments().count();
+    let own = level(error);
+    let is_other =
+        |error: &ValidationError<'_>| level(error) == own && matches!(error.kind(), Type { .. });
+    let alternatives = context.iter().filter(|errors| !errors.iter().any(is_other));
+    let nearest = alternatives.max_by_key(|errors| errors.iter().map(level).max());
+    match nearest {
+        Some(errors) => errors.iter().flat_map(self::nearest).collect(),
+        None => vec![error],
     }
 }
 
@@ -221,17 +250,44 @@ mod tests {
             defs.insert(n.to_string(), json!({}));
             json!({"$defs": defs, "$ref": "#/$defs/0"})
         };
+        let chain = |n: usize| (0..n).fold(json!({}), |inner, _| json!({"not": inner}));
         for value in [
             json!({"$ref": "#"}),
             json!({"allOf": [{"not": {"$ref": "#"}}]}),
             json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
             doubling(60),
+            chain(30),
             json!({"anyOf": vec![json!({}); 6000]}),
             json!({"const": "a".repeat(LONGEST)}),
         ] {
             assert!(schema(&value).is_err());
         }
         assert!(schema(&doubling(8)).is_ok());
+        assert!(schema(&chain(20)).is_ok());
+    }
+
+    #[test]
+    fn values_that_would_be_checked_for_ever_are_complained_of() {
+        let next = json!({"$ref": "#"});
+        let doubling = json!({"properties": {"a": {"allOf": [next, next]}}});
+        let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| json!({"a": inner}));
+
+        assert!(complaints(&doubling, &nested(8)).is_empty());
+        assert_eq!(
+            complaints(&doubling, &nested(40)),
+            ["the answer: is nested too deeply to be checked"]
+        );
+        assert_eq!(complaints(&json!({}), &nested(100)).len(), 1);
+    }
+
+    #[test]
+    fn the_deepest_value_under_the_longest_chain_fits_the_stack() {
+        let next = (0..18).fold(json!({"$ref": "#"}), |inner, _| json!({"anyOf": [inner]}));
+        let chain = json!({"properties": {"a": next}, "additionalProperties": false});
+        let deep = |leaf: Value| (0..60).fold(leaf, |inner, _| json!({"a": inner}));
+
+        assert!(complaints(&chain, &deep(json!(1))).is_empty());
+        assert_eq!(complaints(&chain, &deep(json!({"b": 1}))).len(), 1);
     }
 
     #[test]
@@ -260,6 +316,27 @@ mod tests {
             complaints(&rows, &json!("private")),
             [r#"the answer: the value is not of type "object""#]
         );
+    }
+
+    #[test]
+    fn of_alternatives_the_nearest_is_complained_of() {
+        let sale = json!({"type": "object", "properties": {"n": {"type": "integer"}},
+            "required": ["n"]});
+        let maybe = json!({"properties": {"sale": {"anyOf": [sale, {"type": "null"}]}}});
+
+        for (value, complaint) in [
+            (
+                json!({"sale": {"n": "1"}}),
+                r#"sale.n: the value is not of type "integer""#,
+            ),
+            (json!({"sale": {}}), r#"sale: "n" is a required property"#),
+            (
+                json!({"sale": 1}),
+                "sale: the value is not valid under any of the schemas listed in the 'anyOf' keyword",
+            ),
+        ] {
+            assert_eq!(complaints(&maybe, &value), [complaint]);
+        }
     }
 
     #[test]

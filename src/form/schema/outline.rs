@@ -11,6 +11,15 @@ const MOST: usize = 5_000;
 /// The most checks that one place of a value can be put to.
 const HEAVIEST: u64 = 20_000;
 
+/// The most schemas that apply each other to one place of a value: each is a call on the stack.
+const LONGEST_CHAIN: usize = 24;
+
+/// The most checks that a whole value can be put to.
+const MOST_CHECKS: u64 = 4_000_000;
+
+/// How deep a value may be, whatever its schema.
+const DEEPEST: usize = 64;
+
 /// What is wrong with a schema, and where in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -18,17 +27,9 @@ pub struct Fault {
     pub what: &'static str,
 }
 
-/// Looks for what must not be in a schema.
-pub fn check(schema: &Value) -> Result<(), Fault> {
-    let mut outline = Outline::default();
-    outline.add(schema, "", &Place::default())?;
-    outline.resolve()?;
-    outline.weigh()
-}
-
 /// The schemas inside a schema, and how they apply each other.
 #[derive(Default)]
-struct Outline {
+pub struct Outline {
     nodes: Vec<Node>,
     by_pointer: HashMap<String, usize>,
 }
@@ -37,6 +38,10 @@ struct Node {
     at: String,
     /// Those that apply to the same place of a value.
     beside: Vec<usize>,
+    /// Those that apply to properties, by name; and to any property.
+    named: HashMap<String, usize>,
+    properties: Vec<usize>,
+    items: Vec<usize>,
     /// Another of those, by its pointer.
     reference: Option<String>,
 }
@@ -79,10 +84,15 @@ enum Keyword {
     Beside,
     /// Schemas by name for the same place of a value.
     BesideByName,
-    /// Schemas for what is inside the value.
-    Below,
-    /// Schemas by name for what is inside the value, or for no place.
-    BelowByName,
+    Items,
+    /// A schema for properties of any name.
+    Properties,
+    /// Schemas by the names of properties.
+    Named,
+    /// Schemas by patterns of names.
+    Patterns,
+    /// Schemas by name for no place.
+    Kept,
     Reference,
     /// A reference that other documents can turn elsewhere, or the base of all others.
     Elsewhere,
@@ -95,16 +105,16 @@ impl Keyword {
         match name {
             "allOf" | "anyOf" | "oneOf" | "not" | "if" | "then" | "else" => Self::Beside,
             "dependentSchemas" | "dependencies" => Self::BesideByName,
-            "items"
-            | "prefixItems"
-            | "additionalItems"
-            | "contains"
-            | "additionalProperties"
+            "items" | "prefixItems" | "additionalItems" | "contains" | "unevaluatedItems" => {
+                Self::Items
+            }
+            "additionalProperties"
             | "propertyNames"
-            | "unevaluatedItems"
             | "unevaluatedProperties"
-            | "contentSchema" => Self::Below,
-            "properties" | "patternProperties" | "$defs" | "definitions" => Self::BelowByName,
+            | "contentSchema" => Self::Properties,
+            "properties" => Self::Named,
+            "patternProperties" => Self::Patterns,
+            "$defs" | "definitions" => Self::Kept,
             "$ref" => Self::Reference,
             "$dynamicRef" | "$recursiveRef" => Self::Elsewhere,
             _ => Self::Other,
@@ -113,6 +123,51 @@ impl Keyword {
 }
 
 impl Outline {
+    /// Looks for what must not be in a schema.
+    pub fn of(schema: &Value) -> Result<Self, Fault> {
+        let mut outline = Self::default();
+        outline.add(schema, "", &Place::default())?;
+        outline.resolve()?;
+        outline.weigh()?;
+        Ok(outline)
+    }
+
+    /// Whether a value is soon held against the schema: where schemas apply each other from level to
+    /// level, checks can double with each.
+    pub fn is_soon_checked(&self, value: &Value) -> bool {
+        depth(value) <= DEEPEST && self.count(0, value, &mut 0).is_some()
+    }
+
+    /// Counts the checks of a value, as long as they are not too many.
+    fn count(&self, index: usize, value: &Value, checks: &mut u64) -> Option<()> {
+        let node = self.nodes.get(index)?;
+        *checks += 1;
+        if *checks > MOST_CHECKS {
+            return None;
+        }
+        for &other in &node.beside {
+            self.count(other, value, checks)?;
+        }
+        match value {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    for &other in node.named.get(name).iter().copied().chain(&node.properties) {
+                        self.count(other, value, checks)?;
+                    }
+                }
+            }
+            Value::Array(values) => {
+                for value in values {
+                    for &other in &node.items {
+                        self.count(other, value, checks)?;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
     fn add(&mut self, schema: &Value, keyword: &str, place: &Place) -> Result<usize, Fault> {
         let index = self.nodes.len();
         if index == MOST {
@@ -121,6 +176,9 @@ impl Outline {
         self.nodes.push(Node {
             at: place.dotted.clone(),
             beside: Vec::new(),
+            named: HashMap::new(),
+            properties: Vec::new(),
+            items: Vec::new(),
             reference: None,
         });
         self.by_pointer.insert(place.pointer.clone(), index);
@@ -154,32 +212,45 @@ impl Outline {
                 let target = value.as_str().and_then(pointer);
                 let what = "must be a place in the same schema, like #/$defs/name";
                 let target = target.ok_or_else(|| place.fault(what))?;
-                if let Some(node) = self.nodes.get_mut(node) {
-                    node.reference = Some(target);
-                }
+                self.node(node).reference = Some(target);
             }
             Keyword::Beside => {
                 let added = self.add_all(value, name, place)?;
-                self.put_beside(node, added);
+                self.node(node).beside.extend(added);
             }
             Keyword::BesideByName => {
                 let added = self.add_named(value, name, place)?;
-                self.put_beside(node, added);
+                let added = added.into_iter().map(|(_, added)| added);
+                self.node(node).beside.extend(added);
             }
-            Keyword::Below => {
-                self.add_all(value, name, place)?;
+            Keyword::Items => {
+                let added = self.add_all(value, name, place)?;
+                self.node(node).items.extend(added);
             }
-            Keyword::BelowByName => {
+            Keyword::Properties => {
+                let added = self.add_all(value, name, place)?;
+                self.node(node).properties.extend(added);
+            }
+            Keyword::Named => {
+                let added = self.add_named(value, name, place)?;
+                self.node(node).named.extend(added);
+            }
+            Keyword::Patterns => {
+                let added = self.add_named(value, name, place)?;
+                let added = added.into_iter().map(|(_, added)| added);
+                self.node(node).properties.extend(added);
+            }
+            Keyword::Kept => {
                 self.add_named(value, name, place)?;
             }
         }
         Ok(())
     }
 
-    fn put_beside(&mut self, node: usize, added: Vec<usize>) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.beside.extend(added);
-        }
+    fn node(&mut self, index: usize) -> &mut Node {
+        self.nodes
+            .get_mut(index)
+            .expect("a node is added before what is inside it")
     }
 
     /// One schema, or an array of them.
@@ -194,13 +265,18 @@ impl Outline {
         }
     }
 
-    fn add_named(&mut self, value: &Value, name: &str, at: &Place) -> Result<Vec<usize>, Fault> {
+    fn add_named(
+        &mut self,
+        value: &Value,
+        name: &str,
+        at: &Place,
+    ) -> Result<Vec<(String, usize)>, Fault> {
         let Value::Object(schemas) = value else {
             return Ok(Vec::new());
         };
         schemas
             .iter()
-            .map(|(key, schema)| self.add(schema, name, &at.name(key)))
+            .map(|(key, schema)| Ok((key.clone(), self.add(schema, name, &at.name(key))?)))
             .collect()
     }
 
@@ -224,35 +300,51 @@ impl Outline {
     fn weigh(&self) -> Result<(), Fault> {
         let mut weights = vec![Weight::Unknown; self.nodes.len()];
         for index in 0..self.nodes.len() {
-            self.weight(index, &mut weights)?;
+            self.weight(index, 0, &mut weights)?;
         }
         Ok(())
     }
 
-    fn weight(&self, index: usize, weights: &mut [Weight]) -> Result<u64, Fault> {
+    /// The checks that a schema comes to, and the longest chain of schemas that it begins.
+    fn weight(
+        &self,
+        index: usize,
+        above: usize,
+        weights: &mut [Weight],
+    ) -> Result<(u64, usize), Fault> {
         let (Some(node), Some(weight)) = (self.nodes.get(index), weights.get_mut(index)) else {
-            return Ok(0);
+            return Ok((0, 0));
         };
-        let fault = |what| Fault {
-            at: node.at.clone(),
-            what,
+        let fault = |what| {
+            Err(Fault {
+                at: node.at.clone(),
+                what,
+            })
         };
         match *weight {
-            Weight::Known(weight) => return Ok(weight),
-            Weight::Asked => return Err(fault("refers to itself without end")),
-            Weight::Unknown => *weight = Weight::Asked,
-        }
-        let mut total: u64 = 1;
-        for &other in &node.beside {
-            total = total.saturating_add(self.weight(other, weights)?);
-            if total > HEAVIEST {
-                return Err(fault("refers to too many schemas, over and over"));
+            Weight::Known(checks, chain) if above + chain <= LONGEST_CHAIN => {
+                return Ok((checks, chain));
+            }
+            Weight::Unknown if above < LONGEST_CHAIN => *weight = Weight::Asked,
+            Weight::Asked => return fault("refers to itself without end"),
+            Weight::Known(..) | Weight::Unknown => {
+                return fault("is the end of too long a chain of schemas");
             }
         }
-        if let Some(weight) = weights.get_mut(index) {
-            *weight = Weight::Known(total);
+        let (mut checks, mut chain) = (1_u64, 0);
+        for &other in &node.beside {
+            let other = self.weight(other, above + 1, weights)?;
+            checks = checks.saturating_add(other.0);
+            chain = chain.max(other.1);
+            if checks > HEAVIEST {
+                return fault("refers to too many schemas, over and over");
+            }
         }
-        Ok(total)
+        chain += 1;
+        if let Some(weight) = weights.get_mut(index) {
+            *weight = Weight::Known(checks, chain);
+        }
+        Ok((checks, chain))
     }
 }
 
@@ -261,7 +353,16 @@ enum Weight {
     Unknown,
     /// It is being found out: whoever asks again goes in a circle.
     Asked,
-    Known(u64),
+    Known(u64, usize),
+}
+
+fn depth(value: &Value) -> usize {
+    let inner = match value {
+        Value::Array(values) => values.iter().map(depth).max(),
+        Value::Object(map) => map.values().map(depth).max(),
+        _ => None,
+    };
+    1 + inner.unwrap_or(0)
 }
 
 fn joined(outer: &str, inner: &str) -> String {

@@ -55,19 +55,13 @@ impl CompletionRequest {
             let message = format!("prompts times n must be at most {MOST_CHOICES}");
             return Err(Error::invalid("prompt", message));
         }
-        let echoes = prompts
-            .iter()
-            .flat_map(|text| std::iter::repeat_n(text, choices));
-        let echoes = if echo {
-            echoes.cloned().collect()
-        } else {
-            Vec::new()
-        };
+        let echoes = prompts.iter().filter(|_| echo);
+        let echoes = echoes.flat_map(|text| std::iter::repeat_n(text.clone(), choices));
         let mut asked = Asked {
             turns: Vec::new(),
             stream: basis.stream,
             include_usage,
-            echoes,
+            echoes: echoes.collect(),
             model: basis.model.clone(),
             ignored,
             prompt_tokens: 0,

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::AutoTools;
 use crate::form::Kind;
-use crate::openai::Reason;
 
 fn wanted(fields: &Value, auto_tools: AutoTools) -> Result<Wanted, Error> {
     let policy = Policy {
@@ -173,14 +172,18 @@ fn built_in_tools_change_nothing_and_cannot_be_demanded() {
     assert_eq!(unheeded(&nothing), ["tool_choice"]);
 }
 
+fn refused_at(fields: &Value, param: &str) {
+    let error = wanted(fields, AutoTools::Emulate).unwrap_err();
+
+    assert_eq!(error.param.as_deref(), Some(param), "{fields}");
+}
+
 #[test]
-fn what_cannot_be_had_is_refused_by_its_place() {
+fn a_format_that_cannot_be_had_is_refused_by_its_place() {
     let schema = |schema: Value| {
         json!({"response_format": {"type": "json_schema", "json_schema": {
             "name": "n", "schema": schema}}})
     };
-    let tool = |tool: Value| json!({"tools": [function("a"), tool]});
-    let choice = |choice: Value| json!({"tools": [function("a")], "tool_choice": choice});
     for (fields, param) in [
         (
             schema(json!({"properties": {"a": {"type": "text"}}})),
@@ -209,12 +212,22 @@ fn what_cannot_be_had_is_refused_by_its_place() {
                 "schema": {"type": 1}}}}),
             "text.format.schema.type",
         ),
+    ] {
+        refused_at(&fields, param);
+    }
+}
+
+#[test]
+fn a_function_that_cannot_be_offered_is_refused_by_its_place() {
+    let tool = |tool: Value| json!({"tools": [function("a"), tool]});
+    let parameters = json!({"name": "b", "parameters": {"type": 1}});
+    for (fields, param) in [
         (tool(json!("f")), "tools[1]"),
         (tool(json!({"type": "function"})), "tools[1].name"),
         (tool(function("a b")), "tools[1].function.name"),
         (tool(function("a")), "tools[1].function.name"),
         (
-            tool(json!({"type": "function", "function": {"name": "b", "parameters": {"type": 1}}})),
+            tool(json!({"type": "function", "function": parameters})),
             "tools[1].function.parameters.type",
         ),
         (
@@ -226,6 +239,15 @@ fn what_cannot_be_had_is_refused_by_its_place() {
             json!({"functions": [{"name": "f", "parameters": []}]}),
             "functions[0].parameters",
         ),
+    ] {
+        refused_at(&fields, param);
+    }
+}
+
+#[test]
+fn a_call_that_cannot_be_demanded_is_refused_by_its_place() {
+    let choice = |choice: Value| json!({"tools": [function("a")], "tool_choice": choice});
+    for (fields, param) in [
         (choice(json!("sometimes")), "tool_choice"),
         (choice(json!(1)), "tool_choice"),
         (
@@ -242,9 +264,6 @@ fn what_cannot_be_had_is_refused_by_its_place() {
             "function_call",
         ),
     ] {
-        let error = wanted(&fields, AutoTools::Emulate).unwrap_err();
-
-        assert_eq!(error.param.as_deref(), Some(param), "{fields}");
-        assert_ne!(error.reason, Reason::UnknownModel);
+        refused_at(&fields, param);
     }
 }

@@ -3,11 +3,14 @@
 
 mod demo;
 mod document;
+mod fill;
+pub mod part;
 pub mod reply;
 pub mod script;
 pub mod shape;
 mod state;
 mod thread;
+mod wanted;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::part::{Part, Spoilt};
 use super::shape::Shape;
 use crate::secret::Secret;
 
@@ -86,6 +87,10 @@ pub struct Behaviour {
     pub reply: Vec<Content>,
     /// The reply is a hash of all messages that the thread has had: it tells what it rests on.
     pub recites: bool,
+    /// The reply is in the form that the message asks for, where it asks for one.
+    pub plays: Option<Part>,
+    /// How the reply that it plays is spoilt.
+    pub spoilt: Spoilt,
     /// From acceptance to the run's end; absent: at once, or a lifelike while for the sample data.
     #[serde(deserialize_with = "some_duration")]
     pub reply_after: Option<Duration>,
@@ -140,6 +145,8 @@ impl Default for Behaviour {
         Self {
             reply: Vec::new(),
             recites: false,
+            plays: None,
+            spoilt: Spoilt::No,
             reply_after: None,
             growth: 0,
             steps: Vec::new(),

@@ -12,7 +12,7 @@ use super::document::{self, Mint, Told};
 use super::reply::{Refusal, Reply};
 use super::script::{Answer, Behaviour, Content, Lands, Script};
 use super::thread::{Run, Thread};
-use super::{Kind, Request, Seen, demo};
+use super::{Kind, Request, Seen, demo, part};
 use crate::secret::Secret;
 use crate::upstream::ThreadId;
 
@@ -255,13 +255,7 @@ impl State {
             (behaviour.reply_after.unwrap_or_default(), behaviour.growth)
         };
         let earlier: Vec<_> = thread.runs.iter().map(|run| run.message.as_str()).collect();
-        let reply = if behaviour.recites {
-            vec![Content::Text(recital(&earlier, &message))]
-        } else if behaviour.reply.is_empty() {
-            vec![Content::Text(demo::answer(&earlier, &message))]
-        } else {
-            behaviour.reply.clone()
-        };
+        let reply = reply(&behaviour, &earlier, &message);
         thread.runs.push(Run {
             number,
             message,
@@ -279,6 +273,22 @@ impl State {
             };
             self.remove(&oldest);
         }
+    }
+}
+
+/// The assistant messages of a run.
+fn reply(behaviour: &Behaviour, earlier: &[&str], message: &str) -> Vec<Content> {
+    let played = behaviour
+        .plays
+        .and_then(|part| part::played(part, behaviour.spoilt, earlier, message));
+    if let Some(played) = played {
+        vec![Content::Text(played)]
+    } else if behaviour.recites {
+        vec![Content::Text(recital(earlier, message))]
+    } else if behaviour.reply.is_empty() {
+        vec![Content::Text(demo::answer(earlier, message))]
+    } else {
+        behaviour.reply.clone()
     }
 }
 

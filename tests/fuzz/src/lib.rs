@@ -12,7 +12,7 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 14] = [
     named("chat", targets::chat::chat),
     named("head", targets::head::head),
     named("stream", targets::stream::stream),
@@ -24,6 +24,9 @@ pub const TARGETS: [Target; 11] = [
     named("script", targets::script::script),
     named("caller_keys", targets::caller_keys::caller_keys),
     named("record", targets::record::record),
+    named("answer", targets::form::answer),
+    named("schema", targets::form::schema),
+    named("demo", targets::script::demo),
 ];
 
 const fn named(name: &'static str, run: fn(&[u8])) -> Target {

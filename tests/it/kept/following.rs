@@ -267,7 +267,7 @@ async fn a_dry_run_decides_alike_and_leaves_no_trace() {
     let plan = |turn: &Turn| {
         rig.proxy
             .runner
-            .plan(turn)
+            .plan(turn.clone())
             .map(|plan| (plan.decision, plan.posts))
     };
 

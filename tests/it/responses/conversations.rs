@@ -161,7 +161,8 @@ async fn a_conversation_goes_on_whichever_endpoint_it_is_asked_in() {
 async fn a_conversation_that_was_made_is_asked_in_by_chat() {
     let proxy = plain();
     let caller = Caller::new(&proxy);
-    let made = caller.posts(PATH, &json!({})).await;
+    let items = json!([{"role": "user", "content": "zero"}]);
+    let made = caller.posts(PATH, &json!({"items": items})).await;
     let id = made.body["id"].as_str().unwrap();
     let mut chat = Talk::new(&proxy)
         .header("authorization", "Bearer sk-caller")
@@ -172,7 +173,8 @@ async fn a_conversation_that_was_made_is_asked_in_by_chat() {
 
     assert_eq!(first.header("x-conversation-id"), id);
     assert_eq!(second.header("x-conversation-decision"), "appended");
-    assert_eq!(posted(&proxy), ["one", "two"]);
+    let begun = "Earlier conversation:\n\nUser: zero\n\n---\n\none";
+    assert_eq!(posted(&proxy), [begun, "two"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,13 +11,13 @@ use tokio::time::sleep;
 use super::key;
 
 /// One conversation with the sandbox.
-struct Talk {
+pub struct Talk {
     sandbox: Sandbox,
     thread: Option<ThreadId>,
 }
 
 impl Talk {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let sandbox = Sandbox::new(Script::default());
         Self {
             sandbox,
@@ -25,7 +25,7 @@ impl Talk {
         }
     }
 
-    async fn ask(&mut self, text: &str) -> String {
+    pub async fn ask(&mut self, text: &str) -> String {
         let message = NewMessage {
             thread: self.thread.clone(),
             text: text.to_owned(),
@@ -43,7 +43,7 @@ impl Talk {
 type Label = dyn Fn(&[&str; 5]) -> String;
 
 /// Month, region, product, units, revenue.
-fn rows() -> Vec<[&'static str; 5]> {
+pub fn rows() -> Vec<[&'static str; 5]> {
     let lines = include_str!("../../../src/upstream/sandbox/demo/sales.csv")
         .lines()
         .skip(1);
@@ -52,7 +52,7 @@ fn rows() -> Vec<[&'static str; 5]> {
         .collect()
 }
 
-fn total(column: usize, keep: impl Fn(&[&str; 5]) -> bool) -> u64 {
+pub fn total(column: usize, keep: impl Fn(&[&str; 5]) -> bool) -> u64 {
     rows()
         .iter()
         .filter(|row| keep(row))

@@ -11,6 +11,7 @@ mod demo;
 mod large;
 mod peer;
 mod simulated;
+mod typed;
 
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::upstream::{NewMessage, ThreadId};

@@ -1,15 +1,19 @@
 //! What the sandbox says where no script says it: figures from a small set of sample data.
 
+mod calls;
 mod data;
+mod facts;
 mod figures;
 mod period;
 mod query;
 mod render;
+mod typed;
 mod words;
 
 use std::time::Duration;
 
 use self::query::{Query, Question};
+use super::wanted::{wanted, without};
 
 /// How far back a question may lean.
 const EARLIER: usize = 20;
@@ -18,18 +22,33 @@ const READ: usize = 8 * 1024;
 
 /// Answers the last question of a message, on a thread that holds the earlier messages.
 pub fn answer(earlier: &[&str], message: &str) -> String {
-    let mut before: Option<Query> = None;
     let recent = earlier.len().saturating_sub(EARLIER);
-    for message in earlier.iter().skip(recent) {
-        if let Question::Figures(query) = asked(message, before.as_ref()) {
-            before = Some(query);
-        }
+    let earlier = earlier.get(recent..).unwrap_or_default();
+    if let Some(wanted) = wanted(earlier, message) {
+        return typed::answer(earlier, message, &wanted);
     }
-    match asked(message, before.as_ref()) {
-        Question::Figures(query) => render::answer(&figures::table(&query), &query.ignored),
+    let plain = without(message);
+    typed::told(plain).unwrap_or_else(|| told(&meant(earlier, plain)))
+}
+
+/// The answer to a question in words.
+fn told(question: &Question) -> String {
+    match question {
+        Question::Figures(query) => render::answer(&figures::table(query), &query.ignored),
         Question::Data => render::contents(),
         Question::Help => render::help(),
     }
+}
+
+/// What the last message means, on top of the earlier ones.
+fn meant(earlier: &[&str], message: &str) -> Question {
+    let mut before: Option<Query> = None;
+    for message in earlier {
+        if let Question::Figures(query) = asked(without(message), before.as_ref()) {
+            before = Some(query);
+        }
+    }
+    asked(message, before.as_ref())
 }
 
 /// How long an analyst of flesh and blood makes one wait: 2 to 6 seconds, by the message.

@@ -2,6 +2,7 @@
 
 pub mod caller_keys;
 pub mod chat;
+pub mod form;
 pub mod head;
 mod proxy;
 pub mod record;

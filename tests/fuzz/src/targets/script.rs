@@ -28,10 +28,21 @@ pub fn script(text: &[u8]) {
     }
 }
 
+/// The input is a message for the sample data.
+pub fn demo(message: &[u8]) {
+    if let Ok(message) = str::from_utf8(message) {
+        RUNTIME.with_borrow(|runtime| runtime.block_on(tell(Script::default(), message)));
+    }
+}
+
 async fn follow(script: Script) {
+    tell(script, "hello").await;
+}
+
+async fn tell(script: Script, message: &str) {
     let sandbox = Sandbox::new(script);
     let post = Request::NewMessage {
-        message: "hello".to_owned(),
+        message: message.to_owned(),
         thread_id: None,
     };
     let _ = timeout(LONG, sandbox.answer(None, post)).await;

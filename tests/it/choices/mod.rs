@@ -1,0 +1,4 @@
+//! Several answers to one request.
+
+mod threads;
+mod told;
