@@ -2,6 +2,7 @@
 
 mod basis;
 pub mod chat;
+mod choices;
 pub mod completions;
 mod content;
 pub mod conversations;

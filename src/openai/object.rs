@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A value made of the keys of an object, as they come.
 pub trait FromKeys<'de>: Default {
@@ -51,6 +51,16 @@ where
 /// Passes over a value, whatever it is.
 pub fn skip<'de, A: MapAccess<'de>>(values: &mut A) -> Result<(), A::Error> {
     values.next_value::<IgnoredAny>().map(drop)
+}
+
+/// Keeps the value of a key that is read where it is used.
+pub fn keep<'de, A: MapAccess<'de>>(
+    fields: &mut Map<String, Value>,
+    key: &str,
+    values: &mut A,
+) -> Result<(), A::Error> {
+    fields.insert(key.to_owned(), values.next_value()?);
+    Ok(())
 }
 
 /// A call's arguments: text by the book; some clients send the object itself.

@@ -25,8 +25,10 @@ pub trait Render: Send + Sync + 'static {
     /// All answers are whole, and have been told.
     fn close(&mut self, answers: &[Arc<Answer>]) -> Vec<Event>;
 
-    /// Nothing more comes.
-    fn failed(&mut self, fault: &Fault<'_>) -> (Vec<Event>, Ending);
+    /// Nothing more comes. Most streams have no word of their own for that.
+    fn failed(&mut self, fault: &Fault<'_>) -> (Vec<Event>, Ending) {
+        (vec![Event::unnamed(fault.envelope)], Ending::BrokenOff)
+    }
 }
 
 /// One event of a stream.
@@ -60,13 +62,6 @@ pub struct Fault<'a> {
     pub code: &'static str,
     /// The body that would be told in place of a stream.
     pub envelope: &'a str,
-}
-
-impl Fault<'_> {
-    /// For streams that have no word of their own for a failure.
-    pub fn broken_off(&self) -> (Vec<Event>, Ending) {
-        (vec![Event::unnamed(self.envelope)], Ending::BrokenOff)
-    }
 }
 
 /// How a stream ends that was told why nothing more comes.

@@ -262,6 +262,11 @@ impl Runner {
         Ok(())
     }
 
+    /// Waits until what was changed so far outlives the process, as far as it can.
+    pub async fn flushed(&self) {
+        self.0.flushed().await;
+    }
+
     /// Nobody can ask for it, or follow on it, from here on. False where it was not known.
     pub fn forget_response(&self, caller: &Caller, id: ResponseId) -> bool {
         let shared = &self.0;

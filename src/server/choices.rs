@@ -7,6 +7,7 @@ use futures_util::future::{select_all, try_join_all};
 
 use crate::run::subscription::Subscription;
 use crate::run::{self, Answer, Place, RunEvent};
+use crate::store::record::Kept;
 
 /// The runs that answer one request. Dropped before [`Choices::delivered`], it is a hang-up.
 #[derive(Debug)]
@@ -38,6 +39,30 @@ impl Choices {
         self.places.iter().map(Subscription::polls).sum()
     }
 
+    /// What is remembered of the first as a response.
+    pub fn kept(&self) -> Option<Kept> {
+        self.places.first()?.kept()
+    }
+
+    /// Whether the upstream has the messages of all.
+    pub fn are_accepted(&self) -> bool {
+        self.places.iter().all(Subscription::is_accepted)
+    }
+
+    /// How all have ended by now, if they have.
+    pub fn ended(&mut self) -> Option<Result<Vec<Arc<Answer>>, run::Error>> {
+        for (index, place) in self.places.iter_mut().enumerate() {
+            match place.ended()? {
+                Ok(answer) => self.answers.splice(index..=index, [Some(answer)]).count(),
+                Err(error) => {
+                    self.failed = Some(index);
+                    return Some(Err(error));
+                }
+            };
+        }
+        self.all().map(Ok)
+    }
+
     /// The next event of any of them. After the last `Completed`, or a `Failed`, there is none: do
     /// not call again. Safe to drop at any time.
     pub async fn next(&mut self) -> (usize, RunEvent) {
@@ -56,6 +81,14 @@ impl Choices {
             RunEvent::Failed(_) => self.failed = Some(index),
         }
         (index, event)
+    }
+
+    /// Waits until all have an answer, or one failed. They tell it from their beginning on all the same.
+    pub async fn settled(&mut self) -> Result<(), run::Error> {
+        for place in &mut self.places {
+            place.answer().await?;
+        }
+        Ok(())
     }
 
     /// Waits for all answers, or the first failure. Safe to drop at any time.
@@ -80,6 +113,11 @@ impl Choices {
     /// All answers in order, once each has come.
     pub fn all(&self) -> Option<Vec<Arc<Answer>>> {
         self.answers.iter().cloned().collect()
+    }
+
+    /// The caller knows by which id to ask for the answers.
+    pub fn acknowledged(self) {
+        self.places.into_iter().for_each(Subscription::acknowledged);
     }
 
     /// The last byte was accepted by the caller's socket. Where one failed, the caller was told of

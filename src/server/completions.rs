@@ -27,5 +27,5 @@ pub async fn create(
         stream: asked.stream,
         ignored: asked.ignored,
     };
-    caller.serve(order, chunks).await
+    caller.serve(order, |_| chunks).await
 }

@@ -269,6 +269,10 @@ fn of_refusal(refusal: &Refusal) -> Verdict {
         Refusal::TooManyWrongKeys(wait) => {
             verdict(429, RATE, "rate_limit_exceeded").retry(Retry::After(*wait))
         }
+        Refusal::NoResponse(_) => verdict(404, REQUEST, "response_not_found"),
+        Refusal::NoConversation(_) => verdict(404, REQUEST, "conversation_not_found"),
+        Refusal::NoItem(_) => verdict(404, REQUEST, "item_not_found"),
+        Refusal::Full(_) => verdict(429, RATE, "rate_limit_exceeded").retry(Retry::Never),
         Refusal::Route(_) => verdict(404, REQUEST, "unknown_route"),
         Refusal::Method(_) => verdict(405, REQUEST, "method_not_allowed"),
         Refusal::MediaType(_) => verdict(415, REQUEST, "unsupported_media_type"),

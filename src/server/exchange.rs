@@ -42,6 +42,11 @@ impl Delivery {
         ApiError::run(error, self.key_owner)
     }
 
+    /// The words for an error that came about long ago.
+    pub fn words(&self, error: &run::Error) -> String {
+        ApiError::run(error.clone(), self.key_owner).message()
+    }
+
     /// Notes that the upstream took the key, if this answer shows it: one from memory does not.
     pub fn succeeded(&self, decision: Decision) {
         if !matches!(decision, Decision::Attached | Decision::Local) {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRef, FromRequest, FromRequestParts, MatchedPath, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, MatchedPath, Path, Query, Request};
 use bytes::BytesMut;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
@@ -53,7 +54,7 @@ pub struct WireJson<T> {
     pub envelope: Envelope,
     pub request: T,
     /// Of the body, in bytes.
-    length: usize,
+    pub length: usize,
 }
 
 impl<T: Send + 'static> WireJson<T> {
@@ -98,6 +99,38 @@ where
             request,
             length,
         })
+    }
+}
+
+/// What stands in a path for `{id}` or the like.
+pub struct Segment<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::from_request_parts(parts, state).await;
+        let Path(segment) = path.map_err(|_| Refusal::Value {
+            message: "the path is not UTF-8".to_owned(),
+            param: None,
+        })?;
+        Ok(Self(segment))
+    }
+}
+
+/// The fields of a request without a body: what stands behind the `?`.
+pub struct Asked(pub Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::from_request_parts(parts, state).await;
+        let Query(fields) = query.map_err(|_| Refusal::Value {
+            message: "the query cannot be read".to_owned(),
+            param: None,
+        })?;
+        Ok(Self(fields))
     }
 }
 

@@ -5,6 +5,8 @@ mod auth;
 mod chat;
 mod choices;
 mod completions;
+mod conversations;
+mod echoes;
 mod envelope;
 mod error;
 mod exchange;
@@ -15,6 +17,7 @@ mod log;
 mod models;
 mod refusal;
 mod reply;
+mod responses;
 mod sandbox;
 mod sse;
 mod status;
@@ -49,6 +52,7 @@ use crate::run::live::Runner;
 use crate::store::backend::Backend;
 use admission::Admission;
 use auth::Gate;
+use echoes::Echoes;
 use envelope::Heads;
 use error::ApiError;
 use exchange::Delivery;
@@ -110,9 +114,49 @@ fn api(app: &App) -> Router<App> {
             "/completions",
             post(completions::create).route_layer(admit()),
         )
+        .merge(responses(app))
+        .merge(conversations(app))
         .route("/models", get(models::list))
         .route("/models/{*id}", get(models::find))
         .route("/capabilities", get(models::capabilities))
+}
+
+fn responses(app: &App) -> Router<App> {
+    let admit = || from_fn_with_state(app.clone(), admission::admit);
+    Router::new()
+        .route("/responses", post(responses::create).route_layer(admit()))
+        .route(
+            "/responses/input_tokens",
+            post(responses::input_tokens).route_layer(admit()),
+        )
+        .route(
+            "/responses/{id}",
+            get(responses::find).delete(responses::delete),
+        )
+        .route("/responses/{id}/cancel", post(responses::cancel))
+        .route("/responses/{id}/input_items", get(responses::input_items))
+}
+
+fn conversations(app: &App) -> Router<App> {
+    let admit = || from_fn_with_state(app.clone(), admission::admit);
+    let describe = post(conversations::describe).route_layer(admit());
+    let add = post(conversations::add_items).route_layer(admit());
+    Router::new()
+        .route(
+            "/conversations",
+            post(conversations::create).route_layer(admit()),
+        )
+        .route(
+            "/conversations/{id}",
+            describe
+                .get(conversations::find)
+                .delete(conversations::delete),
+        )
+        .route("/conversations/{id}/items", add.get(conversations::items))
+        .route(
+            "/conversations/{id}/items/{item}",
+            get(conversations::item).delete(conversations::drop_item),
+        )
 }
 
 async fn unknown_route(request: Request) -> ApiError {
@@ -152,7 +196,7 @@ fn cors(guard: Guard) -> CorsLayer {
     ];
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin, _| guard.lists(origin)))
-        .allow_methods([Method::GET, Method::POST, Method::OPTIONS])
+        .allow_methods([Method::GET, Method::POST, Method::DELETE, Method::OPTIONS])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(exposed)
         .max_age(Duration::from_secs(600))
@@ -169,6 +213,7 @@ struct App {
     body_limits: BodyLimits,
     admission: Admission,
     metrics: Arc<Metrics>,
+    echoes: Echoes,
 }
 
 impl App {
@@ -195,7 +240,14 @@ impl App {
             body_limits: BodyLimits::new(&config.server),
             admission: Admission::new(&config.server, Arc::clone(&parts.metrics)),
             metrics: parts.metrics,
+            echoes: Echoes::default(),
         }
+    }
+}
+
+impl FromRef<App> for Echoes {
+    fn from_ref(app: &App) -> Self {
+        app.echoes.clone()
     }
 }
 
@@ -249,23 +301,32 @@ impl FromRef<App> for Arc<Metrics> {
 
 /// What the answer to a request says of itself; `lead` begins its id.
 fn minted(lead: &str, model: String) -> Head {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Head {
         id: format!("{lead}{}", random_hex()),
-        created: now.map_or(0, |now| now.as_secs()),
+        created: seconds(),
         model,
     }
 }
 
-/// 128 random bits.
+/// Since the epoch.
+fn seconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
 fn random_hex() -> String {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
     let mut hex = String::with_capacity(32);
-    for byte in bytes {
+    for byte in random_bytes() {
         write!(hex, "{byte:02x}").expect("a String takes everything");
     }
     hex
+}
+
+/// 128 random bits.
+fn random_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    bytes
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::run::notes;
+
 /// What the edge refuses by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -34,6 +36,15 @@ pub enum Refusal {
     WrongKey(&'static str),
     #[error("too many wrong API keys came from this address")]
     TooManyWrongKeys(Duration),
+    /// In the words that a request is told which follows on one.
+    #[error("there is no response {0} here")]
+    NoResponse(String),
+    #[error("there is no conversation {0} here")]
+    NoConversation(String),
+    #[error("there is no item {0} in this conversation")]
+    NoItem(String),
+    #[error(transparent)]
+    Full(#[from] notes::Full),
     #[error("there is no route {0}")]
     Route(String),
     #[error("this route does not take {0}")]

@@ -27,17 +27,21 @@ pub fn json(body: String) -> Response {
 
 /// Says which conversation the answer belongs to, and how its thread was found.
 pub fn tell_place(headers: &mut HeaderMap, place: &Place) {
-    // A handle came in by a header or is checked as one would be, so this does not fail; a
-    // header with something missing from it would be worse than none.
-    if let Ok(id) = HeaderValue::from_bytes(place.conversation.as_bytes()) {
-        headers.insert(CONVERSATION_ID, id);
-    }
+    tell_conversation(headers, &place.conversation);
     headers.insert(
         CONVERSATION_DECISION,
         HeaderValue::from_static(place.decision.as_str()),
     );
     if place.is_replay {
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+}
+
+pub fn tell_conversation(headers: &mut HeaderMap, name: &str) {
+    // A handle came in by a header or is checked as one would be, so this does not fail; a
+    // header with something missing from it would be worse than none.
+    if let Ok(id) = HeaderValue::from_bytes(name.as_bytes()) {
+        headers.insert(CONVERSATION_ID, id);
     }
 }
 

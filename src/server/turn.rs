@@ -64,8 +64,13 @@ where
 }
 
 impl Waiting {
-    /// Carries the turns out, and answers as the caller asked.
-    pub async fn serve(self, order: Order, render: impl Render) -> Result<Response, ApiError> {
+    /// Carries the turns out, and answers as the caller asked. The answer is worded by what is made of
+    /// the places at their runs.
+    pub async fn serve<R: Render>(
+        self,
+        order: Order,
+        render: impl FnOnce(&Choices) -> R,
+    ) -> Result<Response, ApiError> {
         if self.exchange.is_dry_run {
             return self.planned(order.turns).await;
         }
@@ -74,16 +79,71 @@ impl Waiting {
         }
         let kind = order.form();
         let choices = self.start(order.turns).await?;
+        let render = render(&choices);
         let mut response = if order.stream {
             self.stream(choices, render).await
         } else {
             self.answer(choices, render).await
         };
-        reply::tell_form(response.headers_mut(), kind);
-        if response.status().is_success() {
-            reply::tell_notes(response.headers_mut(), &order.ignored);
-        }
+        note(&mut response, kind, &order.ignored);
         Ok(response)
+    }
+
+    /// Carries the turns out, and answers once they are under way, or have waited long enough: their
+    /// caller knows how to ask for their answers.
+    pub async fn serve_later(
+        self,
+        order: Order,
+        body: impl FnOnce(&mut Choices) -> String,
+    ) -> Result<Response, ApiError> {
+        if self.exchange.is_dry_run {
+            return self.planned(order.turns).await;
+        }
+        let kind = order.form();
+        let mut choices = self.start(order.turns).await?;
+        if let Err(error) = self.begun(&mut choices).await {
+            return Ok(self.failed(error, choices));
+        }
+        let place = choices.place();
+        self.exchange.note.turn(&choices);
+        let mut response = reply::json(body(&mut choices));
+        reply::tell_place(response.headers_mut(), &place);
+        note(&mut response, kind, &order.ignored);
+        let receipt = Receipt::new(move || choices.acknowledged());
+        Ok(response.map(|body| Body::new(Owed::new(body, receipt, self.exchange.outbox))))
+    }
+
+    /// Tells how far runs have come that are there.
+    pub fn show(self, mut choices: Choices, body: impl FnOnce(&mut Choices) -> String) -> Response {
+        let kind = form(&choices);
+        let mut response = reply::json(body(&mut choices));
+        reply::tell_place(response.headers_mut(), &choices.place());
+        note(&mut response, kind, &[]);
+        self.owed(response, choices)
+    }
+
+    /// Tells runs that are there as a stream, from their beginning on.
+    pub fn follow(self, choices: Choices, render: impl Render) -> Result<Response, ApiError> {
+        self.exchange.check_streams()?;
+        let kind = form(&choices);
+        let mut response = self.opened(choices, None, render);
+        note(&mut response, kind, &[]);
+        Ok(response)
+    }
+
+    /// Waits for answers that were there before, and are there again in a moment.
+    pub async fn settled(&self, choices: &mut Choices) -> Result<(), run::Error> {
+        tokio::select! {
+            biased;
+            settled = choices.settled() => settled,
+            () = self.delivery.stop.closing() => Err(run::Error::ShuttingDown),
+        }
+    }
+
+    pub fn failed(self, error: run::Error, choices: Choices) -> Response {
+        let place = choices.place();
+        let response = self.delivery.told(error).at(Some(place)).into_response();
+        self.owed(response, choices)
     }
 
     async fn start(&self, turns: Vec<Turn>) -> Result<Choices, ApiError> {
@@ -116,30 +176,39 @@ impl Waiting {
     }
 
     async fn stream(self, mut choices: Choices, render: impl Render) -> Response {
+        match self.begun(&mut choices).await {
+            Ok(first) => self.opened(choices, first, render),
+            Err(error) => self.failed(error, choices),
+        }
+    }
+
+    /// What happens first, if it happens soon enough for a caller that shall not wait.
+    async fn begun(&self, choices: &mut Choices) -> Result<Option<(usize, RunEvent)>, run::Error> {
         let begin_by = self.exchange.note.arrived + self.delivery.stream.begin_within;
         let first = tokio::select! {
             biased;
             event = choices.next() => Some(event),
-            () = self.delivery.stop.closing() => {
-                return self.failed(run::Error::ShuttingDown, choices);
-            }
+            () = self.delivery.stop.closing() => return Err(run::Error::ShuttingDown),
             () = sleep_until(begin_by) => None,
         };
-        if let Some((_, RunEvent::Failed(error))) = first {
-            return self.failed(error, choices);
+        match first {
+            Some((_, RunEvent::Failed(error))) => Err(error),
+            first => Ok(first),
         }
+    }
+
+    fn opened(
+        self,
+        choices: Choices,
+        first: Option<(usize, RunEvent)>,
+        render: impl Render,
+    ) -> Response {
         let place = choices.place();
         self.exchange.note.turn(&choices);
         let opening = Opening { choices, first };
         let mut response = sse::respond(opening, render, self.delivery, self.exchange);
         reply::tell_place(response.headers_mut(), &place);
         response
-    }
-
-    fn failed(self, error: run::Error, choices: Choices) -> Response {
-        let place = choices.place();
-        let response = self.delivery.told(error).at(Some(place)).into_response();
-        self.owed(response, choices)
     }
 
     /// The caller has what it is owed once this response is written out; where the run goes on
@@ -171,6 +240,21 @@ impl Waiting {
         let mut response = Json(planned).into_response();
         reply::tell_place(response.headers_mut(), &place);
         Ok(response)
+    }
+}
+
+/// The form that a response is remembered to have been asked for in.
+fn form(choices: &Choices) -> Kind {
+    choices.kept().map_or(Kind::Text, |kept| kept.form)
+}
+
+/// What is told beside an answer. Errors stand for themselves.
+fn note(response: &mut Response, kind: Kind, ignored: &[String]) {
+    let is_success = response.status().is_success();
+    let headers = response.headers_mut();
+    reply::tell_form(headers, kind);
+    if is_success {
+        reply::tell_notes(headers, ignored);
     }
 }
 

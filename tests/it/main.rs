@@ -42,6 +42,7 @@ mod raw_http;
 mod recorded;
 mod repeats;
 mod request_log;
+mod responses;
 mod restarts;
 mod sandbox_http;
 mod shapes;

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::calls::{Told, finish_reason};
 use super::completion::{Annotation, completion};
 use crate::openai::Head;
+use crate::openai::choices::Choices;
 use crate::openai::forms::Calls;
-use crate::openai::render::{Ending, Event, Fault, Render, json};
+use crate::openai::render::{Event, Render, json};
 use crate::openai::usage::Usage;
 use crate::run::Answer;
 
@@ -84,12 +85,8 @@ impl Render for Chunks {
         let usage = || Usage::of(self.prompt_tokens, answers);
         let usage = self
             .include_usage
-            .then(|| self.chunk(&[], Some(Some(usage()))));
+            .then(|| self.chunk(Vec::new(), Some(Some(usage()))));
         usage.into_iter().chain([Event::done()]).collect()
-    }
-
-    fn failed(&mut self, fault: &Fault<'_>) -> (Vec<Event>, Ending) {
-        fault.broken_off()
     }
 }
 
@@ -121,31 +118,13 @@ impl Chunks {
             logprobs: None,
             finish_reason: reason,
         };
-        self.chunk(&[choice], self.include_usage.then_some(None))
+        self.chunk(vec![choice], self.include_usage.then_some(None))
     }
 
-    fn chunk(&self, choices: &[Choice<'_>], usage: Option<Option<Usage>>) -> Event {
-        Event::unnamed(json(&Chunk {
-            id: &self.head.id,
-            object: "chat.completion.chunk",
-            created: self.head.created,
-            model: &self.head.model,
-            choices,
-            usage,
-        }))
+    fn chunk(&self, choices: Vec<Choice<'_>>, usage: Option<Option<Usage>>) -> Event {
+        let object = "chat.completion.chunk";
+        Event::unnamed(json(&Choices::new(object, &self.head, choices, usage)))
     }
-}
-
-#[derive(Serialize)]
-struct Chunk<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: &'a [Choice<'a>],
-    /// Absent where usage was not asked for, `null` on all chunks but the last where it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<Usage>>,
 }
 
 #[derive(Serialize)]

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::calls::{Told, finish_reason};
 use crate::openai::Head;
+use crate::openai::choices::Choices;
 use crate::openai::forms::Calls;
 use crate::openai::usage::Usage;
 use crate::run::Answer;
@@ -29,24 +30,13 @@ pub fn completion<'a>(
         logprobs: None,
         finish_reason: finish_reason(answer.finish, calls),
     });
-    Completion {
-        id: &head.id,
-        object: "chat.completion",
-        created: head.created,
-        model: &head.model,
-        choices: choices.collect(),
-        usage: Usage::of(prompt_tokens, answers),
-    }
-}
-
-#[derive(Serialize)]
-struct Completion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: Vec<Choice<'a>>,
-    usage: Usage,
+    let usage = Usage::of(prompt_tokens, answers);
+    Choices::new(
+        "chat.completion",
+        head,
+        choices.collect(),
+        Some(Some(usage)),
+    )
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::openai::content::Content;
-use crate::openai::object::{FromKeys, object, or_default, skip, text_or_json};
+use crate::openai::object::{FromKeys, keep, object, or_default, skip, text_or_json};
 
 /// A request for a chat completion. Fields other than the messages are read where they are used,
 /// so that an error can name them and what is ignored can be told.
@@ -35,12 +35,10 @@ impl<'de> FromKeys<'de> for ChatRequest {
     const WHAT: &'static str = "a request";
 
     fn take<A: MapAccess<'de>>(&mut self, key: &str, values: &mut A) -> Result<(), A::Error> {
-        if key == "messages" {
-            self.messages = or_default(values)?;
-        } else {
-            self.fields.insert(key.to_owned(), values.next_value()?);
+        match key {
+            "messages" => or_default(values).map(|messages| self.messages = messages),
+            _ => keep(&mut self.fields, key, values),
         }
-        Ok(())
     }
 }
 

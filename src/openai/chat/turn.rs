@@ -1,7 +1,5 @@
 //! A request for a chat completion becomes a turn.
 
-use std::fmt;
-
 use super::messages::split;
 use super::request::ChatRequest;
 use crate::conversation::{Limits, Turn};
@@ -12,7 +10,7 @@ use crate::openai::params::{self, CHAT};
 use crate::openai::{Envelope, Error, Policy};
 
 /// A request understood: the turn, and how the caller wants to be answered.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Asked {
     pub turn: Turn,
     /// How many answers are wanted.
@@ -27,15 +25,6 @@ pub struct Asked {
     /// The fields that change nothing here, for `X-Ignored-Params`.
     pub ignored: Vec<String>,
     pub prompt_tokens: u64,
-}
-
-impl fmt::Debug for Asked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asked")
-            .field("model", &self.model)
-            .field("stream", &self.stream)
-            .finish_non_exhaustive()
-    }
 }
 
 impl ChatRequest {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::openai::Head;
-use crate::openai::render::{Ending, Event, Fault, Render, json};
+use crate::openai::choices::Choices;
+use crate::openai::render::{Event, Render, json};
 use crate::openai::usage::Usage;
 use crate::run::{Answer, Finish};
 
@@ -24,16 +25,20 @@ pub fn completion(
         finish_reason: Some(finish_reason(answer.finish)),
     });
     let usage = Some(Some(Usage::of(prompt_tokens, answers)));
-    Completion::new(head, choices.collect(), usage)
+    Choices::new(OBJECT, head, choices.collect(), usage)
 }
+
+/// Bodies and chunks are called alike.
+const OBJECT: &str = "text_completion";
 
 /// Tells the answers to one request.
 #[derive(Clone)]
 pub struct Chunks {
     head: Head,
-    include_usage: bool,
+    /// What is said again of the prompts.
     echoes: Vec<String>,
     prompt_tokens: u64,
+    include_usage: bool,
 }
 
 impl fmt::Debug for Chunks {
@@ -46,12 +51,8 @@ impl fmt::Debug for Chunks {
 
 impl Render for Chunks {
     fn body(&self, answers: &[Arc<Answer>]) -> String {
-        json(&completion(
-            &self.head,
-            answers,
-            &self.echoes,
-            self.prompt_tokens,
-        ))
+        let (head, echoes) = (&self.head, &self.echoes);
+        json(&completion(head, answers, echoes, self.prompt_tokens))
     }
 
     /// What is said again of the prompts.
@@ -83,10 +84,6 @@ impl Render for Chunks {
         chunks.push(Event::done());
         chunks
     }
-
-    fn failed(&mut self, fault: &Fault<'_>) -> (Vec<Event>, Ending) {
-        fault.broken_off()
-    }
 }
 
 impl Chunks {
@@ -110,7 +107,7 @@ impl Chunks {
     }
 
     fn chunk(&self, choices: Vec<Choice>, usage: Option<Option<Usage>>) -> Event {
-        Event::unnamed(json(&Completion::new(&self.head, choices, usage)))
+        Event::unnamed(json(&Choices::new(OBJECT, &self.head, choices, usage)))
     }
 }
 
@@ -123,31 +120,6 @@ fn finish_reason(finish: Finish) -> &'static str {
         // No request of this kind brings functions.
         Finish::Stop | Finish::Calls => "stop",
         Finish::Length => "length",
-    }
-}
-
-#[derive(Serialize)]
-struct Completion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: Vec<Choice>,
-    /// Absent where usage was not asked for, `null` on all chunks but the last where it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<Usage>>,
-}
-
-impl<'a> Completion<'a> {
-    fn new(head: &'a Head, choices: Vec<Choice>, usage: Option<Option<Usage>>) -> Self {
-        Self {
-            id: &head.id,
-            object: "text_completion",
-            created: head.created,
-            model: &head.model,
-            choices,
-            usage,
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::openai::object::{FromKeys, object};
+use crate::openai::object::{FromKeys, keep, object};
 
 /// A request for completions. Fields other than the prompt are read where they are used.
 #[derive(Clone, Default)]
@@ -33,10 +33,9 @@ impl<'de> FromKeys<'de> for CompletionRequest {
 
     fn take<A: MapAccess<'de>>(&mut self, key: &str, values: &mut A) -> Result<(), A::Error> {
         match key {
-            "prompt" => self.prompt = values.next_value()?,
-            _ => drop(self.fields.insert(key.to_owned(), values.next_value()?)),
+            "prompt" => values.next_value().map(|prompt| self.prompt = prompt),
+            _ => keep(&mut self.fields, key, values),
         }
-        Ok(())
     }
 }
 

@@ -22,10 +22,10 @@ pub struct Asked {
     pub echoes: Vec<String>,
     /// The name that the caller asked for.
     pub model: String,
-    /// The fields that change nothing here, for `X-Ignored-Params`.
-    pub ignored: Vec<String>,
     /// Of all prompts.
     pub prompt_tokens: u64,
+    /// The fields that change nothing here, for `X-Ignored-Params`.
+    pub ignored: Vec<String>,
 }
 
 impl fmt::Debug for Asked {

@@ -12,7 +12,7 @@ use crate::openai::fields::Fields;
 use crate::openai::items::{Heard, WireItem, push};
 use crate::openai::messages::Entry;
 use crate::openai::metadata::{Metadata, metadata};
-use crate::openai::object::{FromKeys, object, or_default};
+use crate::openai::object::{FromKeys, keep, object, or_default};
 
 /// The body of any request about a conversation: what is noted on it, what is added to it.
 #[derive(Clone, Default)]
@@ -39,12 +39,10 @@ impl<'de> FromKeys<'de> for ConversationRequest {
     const WHAT: &'static str = "a request";
 
     fn take<A: MapAccess<'de>>(&mut self, key: &str, values: &mut A) -> Result<(), A::Error> {
-        if key == "items" {
-            self.items = or_default(values)?;
-        } else {
-            self.fields.insert(key.to_owned(), values.next_value()?);
+        match key {
+            "items" => or_default(values).map(|items| self.items = items),
+            _ => keep(&mut self.fields, key, values),
         }
-        Ok(())
     }
 }
 

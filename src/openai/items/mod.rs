@@ -3,18 +3,18 @@
 mod id;
 mod request;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use id::{Ids, ItemId, LEADS, Side};
 pub use request::{Heard, WireItem, push};
 
-use super::messages::Entry;
+use super::messages::{Author, Entry};
 use crate::conversation::{Role, ToolCall};
 use crate::run::Answer;
 use crate::upstream::Annotation;
 
 /// An item as it is told.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(
     missing_debug_implementations,
@@ -24,7 +24,7 @@ pub enum Item {
     Message {
         id: String,
         status: Status,
-        role: &'static str,
+        role: Speaker,
         content: Vec<Part>,
     },
     FunctionCall {
@@ -42,8 +42,18 @@ pub enum Item {
     },
 }
 
+/// Who says a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaker {
+    System,
+    Developer,
+    User,
+    Assistant,
+}
+
 /// How far an item has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     InProgress,
@@ -52,7 +62,7 @@ pub enum Status {
 }
 
 /// What a message says.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(
     missing_debug_implementations,
@@ -71,7 +81,7 @@ pub enum Part {
 }
 
 /// A source that a text names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "url_citation")]
 pub struct Citation {
     start_index: usize,
@@ -93,12 +103,16 @@ impl Item {
     pub fn of(entry: &Entry, ids: &mut Ids) -> Vec<Self> {
         let message = match entry {
             Entry::Instructions(author, text) => {
-                return vec![Self::said(author.as_str(), text, ids)];
+                let speaker = match author {
+                    Author::System => Speaker::System,
+                    Author::Developer => Speaker::Developer,
+                };
+                return vec![Self::said(speaker, text, ids)];
             }
             Entry::Said(message) => message,
         };
         match message.role {
-            Role::User => vec![Self::said("user", &message.text, ids)],
+            Role::User => vec![Self::said(Speaker::User, &message.text, ids)],
             Role::Tool => vec![Self::FunctionCallOutput {
                 id: ids.next("fco_"),
                 call_id: message.answers.clone().unwrap_or_default(),
@@ -118,7 +132,7 @@ impl Item {
         }
     }
 
-    fn said(role: &'static str, text: &str, ids: &mut Ids) -> Self {
+    fn said(role: Speaker, text: &str, ids: &mut Ids) -> Self {
         Self::Message {
             id: ids.next("msg_"),
             status: Status::Completed,
@@ -155,7 +169,7 @@ impl Item {
         Self::Message {
             id,
             status,
-            role: "assistant",
+            role: Speaker::Assistant,
             content,
         }
     }

@@ -23,9 +23,7 @@ pub struct Events {
 
 impl Render for Events {
     fn body(&self, answers: &[Arc<Answer>]) -> String {
-        let first = answers.first();
-        let state = first.map_or(State::InProgress, |answer| State::Ended(answer));
-        json(&self.response.body(state))
+        self.response.whole(answers)
     }
 
     fn begin(&mut self) -> Vec<Event> {

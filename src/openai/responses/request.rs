@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::openai::items::WireItem;
-use crate::openai::object::{FromKeys, object};
+use crate::openai::object::{FromKeys, keep, object};
 
 /// A request for a response. Fields other than the input are read where they are used, so that an
 /// error can name them and what is ignored can be told.
@@ -34,12 +34,10 @@ impl<'de> FromKeys<'de> for ResponseRequest {
     const WHAT: &'static str = "a request";
 
     fn take<A: MapAccess<'de>>(&mut self, key: &str, values: &mut A) -> Result<(), A::Error> {
-        if key == "input" {
-            self.input = values.next_value()?;
-        } else {
-            self.fields.insert(key.to_owned(), values.next_value()?);
+        match key {
+            "input" => values.next_value().map(|input| self.input = input),
+            _ => keep(&mut self.fields, key, values),
         }
-        Ok(())
     }
 }
 

@@ -1,10 +1,13 @@
 //! A response as one body, however far it has come.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::echo::Echo;
 use crate::ids::ResponseId;
 use crate::openai::items::{Citation, Ids, Item, Part, Side, Status};
+use crate::openai::render::json;
 use crate::openai::usage::Tokens;
 use crate::run::{self, Answer, Finish};
 
@@ -88,6 +91,12 @@ impl Response {
                 Some(Usage::new(Tokens::of(input_tokens, answer)))
             }),
         }
+    }
+
+    /// The body of the response with its answer, the only one there is.
+    pub fn whole(&self, answers: &[Arc<Answer>]) -> String {
+        let answer = answers.first();
+        json(&self.body(answer.map_or(State::InProgress, |answer| State::Ended(answer))))
     }
 
     /// The items of the answer, under the same ids whenever they are told.

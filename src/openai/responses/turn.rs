@@ -5,8 +5,9 @@ use std::fmt;
 use super::echo::Echo;
 use super::input::{Known, heard};
 use super::request::{Input, ResponseRequest};
+use super::response::Response;
 use crate::conversation::{Base, Keep, Limits, Turn};
-use crate::ids::ResponseId;
+use crate::ids::{Handle, ResponseId};
 use crate::openai::basis::Basis;
 use crate::openai::fields::Fields;
 use crate::openai::items::{Ids, Item, Side};
@@ -57,6 +58,26 @@ impl Asked {
         })
     }
 
+    /// The response that is to be: under this id, if no other request has asked the same before.
+    pub fn response(&self, id: ResponseId, created: u64) -> Response {
+        let names = &self.turn.names;
+        let (previous, named) = match self.turn.base {
+            Base::Nothing => (None, None),
+            Base::Conversation => (None, names.handle.as_ref().map(Handle::to_string)),
+            Base::Response(id) => (Some(id), None),
+        };
+        Response {
+            id,
+            created,
+            model: self.model.clone(),
+            background: self.background,
+            previous,
+            conversation: named,
+            echo: self.echo.clone(),
+            prompt_tokens: Some(self.prompt_tokens),
+        }
+    }
+
     /// The request's input as the items of the response with this id.
     pub fn input_items(&self, id: ResponseId) -> Vec<Item> {
         let mut ids = Ids::new(id.0, Side::Input);
@@ -83,7 +104,11 @@ impl ResponseRequest {
         let ignored = params::ignored(RESPONSES, &self.fields, &wanted.unheeded, policy)?;
         let instructions = echo.instructions.clone();
         let heard = heard(self.input, follows.known())?;
-        let entries = store.then(|| heard.entries.clone()).unwrap_or_default();
+        let entries = if store {
+            heard.entries.clone()
+        } else {
+            Vec::new()
+        };
         let referred = heard.base;
         let split = Split::of(led(instructions, heard.entries), "input")?;
         let base = match (referred, follows) {

@@ -4,6 +4,7 @@
 mod answers;
 mod conversations;
 mod posts;
+mod responses;
 mod strict;
 
 use std::collections::BTreeMap;

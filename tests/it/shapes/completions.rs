@@ -65,13 +65,14 @@ fn a_stream_says_what_each_choice_says_then_why_it_ends() {
     events.extend(chunks.end(0, &answers[0]));
     events.extend(chunks.close(&answers));
 
-    assert_eq!(events.pop(), Some(Event::done()));
-    let lines: Vec<String> = events.into_iter().map(|event| event.data).collect();
-    for line in &lines {
+    let lines: Vec<_> = events.into_iter().map(|event| event.data).collect();
+    let (last, said) = lines.split_last().unwrap();
+    assert_eq!(last, "[DONE]");
+    for line in said {
         let read: CreateCompletionResponse = serde_json::from_str(line).unwrap();
         assert_eq!(read.object, "text_completion");
     }
-    insta::assert_snapshot!(lines.join("\n"), @r#"
+    insta::assert_snapshot!(said.join("\n"), @r#"
     {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"A? ","index":0,"logprobs":null,"finish_reason":null}],"usage":null}
     {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],"usage":null}
     {"id":"cmpl-1","object":"text_completion","created":1764000000,"model":"chaturdata","choices":[{"text":"North\n","index":1,"logprobs":null,"finish_reason":null}],"usage":null}

@@ -31,8 +31,7 @@ fn a_conversation_is_told_with_what_is_noted_on_it() {
     told::<DeleteConversationResponse>("DeletedConversationResource", deleted("conv_1"));
 }
 
-#[test]
-fn items_are_told_page_by_page_as_they_came() {
+fn items() -> Vec<Item> {
     let items = json!({"items": [
         {"role": "developer", "content": "d"},
         {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
@@ -42,10 +41,13 @@ fn items_are_told_page_by_page_as_they_came() {
     ]});
     let entries = request(&items).into_entries().unwrap();
     let mut ids = Ids::new([1; 16], Side::Input);
-    let items: Vec<Item> = entries
-        .iter()
-        .flat_map(|entry| Item::of(entry, &mut ids))
-        .collect();
+    let items = entries.iter().map(|entry| Item::of(entry, &mut ids));
+    items.flatten().collect()
+}
+
+#[test]
+fn items_are_told_page_by_page_as_they_came() {
+    let items = items();
     let query = |query: &[(&str, &str)]| {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let query: Vec<_> = query.iter().map(owned).collect();
@@ -65,69 +67,6 @@ fn items_are_told_page_by_page_as_they_came() {
         (&json!(true), &json!(false))
     );
     assert_eq!(none["data"], json!([]));
-    insta::assert_snapshot!(format!("{:#}", query(&[("order", "asc")])), @r#"
-    {
-      "object": "list",
-      "data": [
-        {
-          "type": "message",
-          "id": "msg_0101010101010101010101010101010100000000",
-          "status": "completed",
-          "role": "developer",
-          "content": [
-            {
-              "type": "input_text",
-              "text": "d"
-            }
-          ]
-        },
-        {
-          "type": "message",
-          "id": "msg_0101010101010101010101010101010100000001",
-          "status": "completed",
-          "role": "user",
-          "content": [
-            {
-              "type": "input_text",
-              "text": "a"
-            }
-          ]
-        },
-        {
-          "type": "function_call",
-          "id": "fc_0101010101010101010101010101010100000002",
-          "call_id": "c",
-          "name": "f",
-          "arguments": "{}",
-          "status": "completed"
-        },
-        {
-          "type": "function_call_output",
-          "id": "fco_0101010101010101010101010101010100000003",
-          "call_id": "c",
-          "output": "3",
-          "status": "completed"
-        },
-        {
-          "type": "message",
-          "id": "msg_0101010101010101010101010101010100000004",
-          "status": "completed",
-          "role": "assistant",
-          "content": [
-            {
-              "type": "output_text",
-              "text": "b",
-              "annotations": [],
-              "logprobs": []
-            }
-          ]
-        }
-      ],
-      "first_id": "msg_0101010101010101010101010101010100000000",
-      "last_id": "msg_0101010101010101010101010101010100000004",
-      "has_more": false
-    }
-    "#);
 }
 
 #[test]
@@ -140,4 +79,20 @@ fn an_empty_list_has_no_page_to_turn() {
         page,
         json!({"object": "list", "data": [], "first_id": "", "last_id": "", "has_more": false})
     );
+}
+
+#[test]
+fn each_item_is_told_by_its_kind() {
+    let shown: Vec<String> = items()
+        .iter()
+        .map(|item| serde_json::to_string(item).unwrap())
+        .collect();
+
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    {"type":"message","id":"msg_0101010101010101010101010101010100000000","status":"completed","role":"developer","content":[{"type":"input_text","text":"d"}]}
+    {"type":"message","id":"msg_0101010101010101010101010101010100000001","status":"completed","role":"user","content":[{"type":"input_text","text":"a"}]}
+    {"type":"function_call","id":"fc_0101010101010101010101010101010100000002","call_id":"c","name":"f","arguments":"{}","status":"completed"}
+    {"type":"function_call_output","id":"fco_0101010101010101010101010101010100000003","call_id":"c","output":"3","status":"completed"}
+    {"type":"message","id":"msg_0101010101010101010101010101010100000004","status":"completed","role":"assistant","content":[{"type":"output_text","text":"b","annotations":[],"logprobs":[]}]}
+    "#);
 }

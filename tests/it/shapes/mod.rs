@@ -2,15 +2,17 @@
 
 mod completions;
 mod conversations;
+mod events;
 mod responses;
 
 use std::sync::Arc;
 
-use async_openai::types::chat::CreateChatCompletionResponse;
+use async_openai::types::chat::{CreateChatCompletionResponse, CreateChatCompletionStreamResponse};
 use chaturdata_proxy::conversation::ToolCall;
 use chaturdata_proxy::ids::ResponseId;
-use chaturdata_proxy::openai::forms::Calls;
-use chaturdata_proxy::openai::{Head, chat};
+use chaturdata_proxy::openai::Head;
+use chaturdata_proxy::openai::chat::Chunks;
+use chaturdata_proxy::openai::render::{Event, Render};
 use chaturdata_proxy::run::{Answer, Finish};
 use chaturdata_proxy::upstream::Annotation;
 use serde::Serialize;
@@ -24,16 +26,14 @@ fn told<T: DeserializeOwned>(schema: &str, body: impl Serialize) -> Value {
     let body = serde_json::to_value(body).unwrap();
     check(schema, &body);
     let read: Result<T, _> = serde_json::from_str(&body.to_string());
-    if let Err(error) = read {
-        panic!("{error}\n{body:#}");
-    }
+    let failure = read.err().map(|error| error.to_string());
+    assert_eq!(failure, None, "{body:#}");
     body
 }
 
 fn check(schema: &str, body: &Value) {
-    if let Err(complaint) = complaint(schema, body) {
-        panic!("{schema}: {complaint}\n{body:#}");
-    }
+    let complaint = complaint(schema, body);
+    assert_eq!(complaint, Ok(()), "{schema}: {body:#}");
 }
 
 fn complaint(schema: &str, body: &Value) -> Result<(), String> {
@@ -89,19 +89,50 @@ fn head(id: &str) -> Head {
     }
 }
 
-#[test]
-fn a_chat_completion_is_what_the_document_says() {
-    let answers = [
+fn chats() -> [Arc<Answer>; 4] {
+    [
         answer(Finish::Stop),
         answer(Finish::Length),
         with_sources(),
         with_calls(),
-    ];
-    for answer in answers {
-        let head = head("chatcmpl-1");
-        let answers = [Arc::new(answer)];
-        let body = chat::completion(&head, &answers, 8, Calls::Tools);
-        told::<CreateChatCompletionResponse>("CreateChatCompletionResponse", body);
+    ]
+    .map(Arc::new)
+}
+
+fn value(json: &str) -> Value {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn a_chat_completion_is_what_the_document_says() {
+    let chunks = Chunks::new(head("chatcmpl-1"), 4, false, 8);
+
+    let body = chunks.body(&chats());
+
+    told::<CreateChatCompletionResponse>("CreateChatCompletionResponse", value(&body));
+}
+
+#[test]
+fn the_chunks_of_a_chat_are_what_the_document_says() {
+    let answers = chats();
+    let mut chunks = Chunks::new(head("chatcmpl-1"), answers.len(), true, 8);
+
+    let mut events = chunks.begin();
+    events.extend(chunks.keep_alive());
+    for (index, answer) in answers.iter().enumerate() {
+        events.extend(chunks.text(index, &answer.text));
+        events.extend(chunks.end(index, answer));
+    }
+    events.extend(chunks.close(&answers));
+
+    assert_eq!(events.pop(), Some(Event::done()));
+    for event in &events {
+        let schema = "CreateChatCompletionStreamResponse";
+        let mut chunk = value(&event.data);
+        // `null` but in the last, as the document's words have it; its schema does not.
+        let fields = chunk.as_object_mut().unwrap();
+        fields.retain(|name, value| name != "usage" || !value.is_null());
+        told::<CreateChatCompletionStreamResponse>(schema, chunk);
     }
 }
 

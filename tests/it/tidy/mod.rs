@@ -1,5 +1,6 @@
 //! The tree keeps its own rules: who imports whom, where tasks begin, how long a file may be.
 
+mod copies;
 mod imports;
 
 use std::fs;
@@ -64,6 +65,16 @@ fn every_file_keeps_the_rules() {
         .collect();
 
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn endpoints_share_no_six_lines() {
+    let files = files();
+    let code = files.iter().map(|(path, text)| (path.as_str(), code(text)));
+
+    let copies = copies::copies(code);
+
+    assert!(copies.is_empty(), "\n{}\n", copies.join("\n"));
 }
 
 #[test]
