@@ -9,6 +9,9 @@ use tokio::time::Instant;
 /// machine that was put away for years, makes nobody's conversations old.
 const LONGEST_GAP: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The wall's clock may be put right by so much at once: only what is more is sleep.
+const LONGEST_NAP: Duration = Duration::from_secs(30);
+
 /// A point of time, in milliseconds. Only differences mean something.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -41,6 +44,30 @@ impl Clock {
 
     pub fn now(&self) -> Moment {
         self.base.later(self.started.elapsed())
+    }
+}
+
+/// Both clocks as they were when they were last looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Looked {
+    wall: Moment,
+    own: Instant,
+}
+
+impl Looked {
+    /// Just now, when the wall's clock told this.
+    pub fn at(wall: Moment) -> Self {
+        Self {
+            wall,
+            own: Instant::now(),
+        }
+    }
+
+    /// Looks again. Whether the machine slept since: meanwhile the wall's clock went on, and ours did
+    /// not. A wall clock that somebody sets forward looks the same.
+    pub fn slept(&mut self, wall: Moment) -> bool {
+        let before = std::mem::replace(self, Self::at(wall));
+        wall.since(before.wall) > self.own.duration_since(before.own) + LONGEST_NAP
     }
 }
 
@@ -79,6 +106,24 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(40)).await;
 
             assert_eq!(clock.now(), Moment(5 + gap + 40));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_wall_clock_that_runs_far_ahead_of_ours_is_sleep() {
+        let mut looked = Looked::at(Moment(1_000_000));
+        for (wall, waited, slept) in [
+            (1_001_000, 1, false),
+            (1_031_000, 0, false),
+            (1_061_001, 0, true),
+            (1_062_000, 1, false),
+            (62_000, 1, false),
+            (4_000_000, 1, true),
+            (7_600_000, 3600, false),
+        ] {
+            tokio::time::sleep(Duration::from_secs(waited)).await;
+
+            assert_eq!(looked.slept(Moment(wall)), slept, "{wall} after {waited} s");
         }
     }
 }

@@ -26,6 +26,37 @@ impl fmt::Display for Handle {
     }
 }
 
+/// The id of a response that may be asked for again: 128 random bits, `resp_` and hex on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ResponseId(pub [u8; 16]);
+
+impl ResponseId {
+    const LEAD: &str = "resp_";
+
+    /// `None` for what cannot be an id of ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix(Self::LEAD)?.as_bytes();
+        let mut id = [0; 16];
+        if hex.len() != 2 * id.len() {
+            return None;
+        }
+        for (byte, pair) in id.iter_mut().zip(hex.chunks_exact(2)) {
+            if pair.iter().any(u8::is_ascii_uppercase) {
+                return None;
+            }
+            *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+}
+
+impl fmt::Display for ResponseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::LEAD)?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// The hash of a visible transcript, of one tenant, under one model and its user ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 16]);

@@ -16,6 +16,8 @@ pub mod openai;
 
 pub mod conversation;
 
+pub mod form;
+
 pub mod run;
 
 pub mod store;

@@ -38,10 +38,24 @@ pub enum Bug {
     NoResume,
     /// A record changes without the record that belongs to it.
     TornUnits,
+    /// A response is found by whoever knows its id.
+    SharedResponses,
+    /// What follows on a response is posted on its thread, whatever was said there since.
+    AppendsBehind,
+    /// A thread may be posted to once the run on it was cancelled.
+    CancelFrees,
+    /// A thread is told of no form.
+    FormWithheld,
+    /// An answer that is not in its form is passed on.
+    FormUnchecked,
+    /// An answer is mended on its caller's thread.
+    MendsInPlace,
+    /// Another answer than the first takes the conversation's name.
+    ChoicesClaim,
 }
 
 impl Bug {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 24] = [
         Self::ResendsBlindly,
         Self::ResendsWhereAbsent,
         Self::TakesTheLastMessage,
@@ -59,6 +73,13 @@ impl Bug {
         Self::TrustsTheDisk,
         Self::NoResume,
         Self::TornUnits,
+        Self::SharedResponses,
+        Self::AppendsBehind,
+        Self::CancelFrees,
+        Self::FormWithheld,
+        Self::FormUnchecked,
+        Self::MendsInPlace,
+        Self::ChoicesClaim,
     ];
 }
 

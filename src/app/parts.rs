@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::state::State;
+use crate::clock::Moment;
 use crate::config::{self, Config};
 use crate::conversation::resolve::Secrets;
 use crate::conversation::salt::Salt;
@@ -76,7 +77,10 @@ pub async fn proxy(
         stop: stop.clone(),
     });
     let serving = async {
-        serve(listener, service, limits, stop).await;
+        tokio::select! {
+            () = serve(listener, service, limits, stop) => {}
+            never = runner.watch_clocks(Moment::of_wall) => match never {},
+        }
         runner.shut_down().await;
     };
     keeper.keep(serving).await;

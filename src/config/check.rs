@@ -146,6 +146,13 @@ fn counts(config: &Config) -> Result<(), Fault> {
         count,
     )?;
     within("run.queue", run.queue, 0..=1_000, count)?;
+    let repairs = std::convert::identity::<u32>;
+    within(
+        "structured.repairs",
+        config.structured.repairs,
+        0..=3,
+        repairs,
+    )?;
     for (key, value) in [
         ("server.max_waiting", server.max_waiting),
         ("server.max_waiting_per_key", server.max_waiting_per_key),

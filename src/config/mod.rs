@@ -27,6 +27,8 @@ pub struct Config {
     pub parameters: Parameters,
     pub conversations: Conversations,
     pub run: Run,
+    pub structured: Structured,
+    pub tools: Tools,
     pub pace: Pace,
     pub stream: Stream,
     pub sandbox: Sandbox,
@@ -167,6 +169,29 @@ pub enum OnUnknown {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Structured {
+    /// How often an answer is sent back to be mended.
+    pub repairs: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tools {
+    pub auto: AutoTools,
+}
+
+/// What becomes of tools that need not be called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoTools {
+    #[default]
+    Emulate,
+    Ignore,
+    Refuse,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pace {
     pub strategy: Strategy,
     #[serde(deserialize_with = "values::duration")]
@@ -181,6 +206,8 @@ pub struct Pace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
+    /// Where the ends of the runs seen so far say that one is likely.
+    Learned,
     Fixed,
 }
 

@@ -2,6 +2,7 @@
 
 use super::salt::Salt;
 use super::{Message, Names, Role, canonical};
+use crate::form::Form;
 use crate::ids::{Digest, Fingerprint, Tenant, cut};
 use crate::planted::{Bug, is_planted};
 
@@ -63,6 +64,11 @@ pub fn instructions(salt: &Salt, text: Option<&str>) -> Digest {
         ),
         None => salt.hash("no instructions", []),
     }
+}
+
+/// What a form is known by, on a thread that was told of it.
+pub fn form(salt: &Salt, form: &Form) -> Digest {
+    salt.hash("form", [form.block().as_bytes()])
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Which thread does this turn continue?
 
+pub mod blocks;
 pub mod canonical;
 pub mod fingerprint;
+pub mod follow;
 pub mod queue;
 pub mod resolve;
 pub mod salt;
@@ -9,9 +11,11 @@ pub mod side;
 pub mod transcript;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{Handle, Tenant};
+use crate::form::Form;
+use crate::ids::{Handle, ResponseId, Tenant};
 use crate::secret::Secret;
 
 /// One request's share of a conversation, whichever endpoint it came in by.
@@ -22,15 +26,48 @@ pub struct Turn {
     pub model: String,
     /// System and developer messages, joined by a blank line.
     pub instructions: Option<String>,
-    /// What lies before the prompt.
+    /// What the history follows on.
+    pub base: Base,
+    /// What lies between the base and the prompt.
     pub history: Vec<Message>,
     /// The trailing block of user and tool messages; never empty.
     pub prompt: Vec<Message>,
     pub names: Names,
     pub limits: Limits,
+    /// What the answer must look like; `None` for free text.
+    pub form: Option<Arc<Form>>,
+    /// The turn's answer can be asked for again by this.
+    pub keep: Option<Keep>,
+    /// Of several answers to one request, which this is. The first, 0, is the conversation's own; the
+    /// others get threads of their own.
+    pub choice: u8,
     pub repeat: Repeat,
     /// When the caller is answered `run_timeout`, counted from the request.
     pub deadline: Duration,
+}
+
+/// What a request's history follows on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing: it is the whole conversation; under a handle in delta mode, new text alone.
+    #[default]
+    Nothing,
+    /// All that the conversation of its handle holds by now.
+    Conversation,
+    /// What its caller had been told with this response.
+    Response(ResponseId),
+}
+
+/// What is kept of a turn whose answer can be asked for again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    pub id: ResponseId,
+    /// Seconds since the epoch.
+    pub created: u64,
+    /// The name that the caller asked for.
+    pub model: String,
+    /// Nobody waits for the answer: it will be asked for.
+    pub background: bool,
 }
 
 /// On whose behalf: the key that goes upstream, and the space that all records are kept under.
@@ -146,6 +183,15 @@ impl Decision {
         Self::Replayed,
         Self::Local,
     ];
+
+    /// Of an answer that is not its request's first: it begins a thread of its own.
+    pub fn of_choice(turn: &Turn) -> Self {
+        if turn.history.is_empty() {
+            Self::Created
+        } else {
+            Self::Forked
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {

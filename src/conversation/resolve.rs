@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fingerprint::{digest, instructions};
+use super::fingerprint::{digest, form, instructions};
 use super::queue::{Held, Waiting};
 use super::salt::Salt;
 use super::side::{self, SideCall};
-use super::{Decision, Turn};
+use super::{Base, Decision, Turn};
 use crate::config::SideCalls;
-use crate::ids::{Digest, Fingerprint, Handle};
+use crate::ids::{Digest, Fingerprint, Handle, ResponseId};
 use crate::planted::{Bug, is_planted};
 use crate::store::{Branch, HandleRecord, LeaseLock, Slot, State, Store};
 
@@ -24,7 +24,7 @@ pub struct Resolver {
     /// What ids are made of. Another one in each process: a state that is restored from a copy must
     /// not make the ids that were made after the copy.
     ids: Salt,
-    store: Arc<Store>,
+    pub store: Arc<Store>,
     side_calls: SideCalls,
     /// Requests that may wait for one conversation.
     queue: usize,
@@ -47,6 +47,7 @@ pub struct Hashes {
     pub history: Vec<Digest>,
     pub prompt: Vec<Digest>,
     pub instructions: Digest,
+    pub form: Option<Digest>,
 }
 
 /// Where a turn belongs, claimed for it.
@@ -75,12 +76,15 @@ pub enum Continuation {
 pub enum Unresolved {
     /// The handle is not known here, and the request carries no history.
     NoConversation(Handle),
+    /// Nothing is remembered of the response that the request follows on.
+    NoResponse(ResponseId),
     /// Too many requests wait for this conversation.
     TooManyWaiting(Handle),
 }
 
 /// What is decided before anything is claimed.
-enum Choice {
+#[derive(Debug)]
+pub enum Choice {
     /// The first of these whose claim succeeds; none, and a thread is begun.
     Join(Vec<Arc<Slot>>, Start),
     Queue(Arc<Slot>),
@@ -89,9 +93,10 @@ enum Choice {
 }
 
 /// How a thread is begun: under this handle, or under an id made here.
-struct Start {
-    decision: Decision,
-    handle: Option<Handle>,
+#[derive(Debug)]
+pub struct Start {
+    pub decision: Decision,
+    pub handle: Option<Handle>,
 }
 
 impl Hashes {
@@ -113,6 +118,7 @@ impl Hashes {
                 .map(|message| digest(salt, message))
                 .collect(),
             instructions: instructions(salt, turn.instructions.as_deref()),
+            form: turn.form.as_deref().map(|wanted| form(salt, wanted)),
         }
     }
 }
@@ -200,15 +206,14 @@ impl Resolver {
     }
 
     /// A branch of its own for a turn whose thread was lost, closed or quarantined.
-    pub fn anew(&self, turn: &Turn, hashes: &Hashes, conversation: &Handle) -> Held {
+    pub fn anew(&self, turn: &Turn, hashes: &Hashes, conversation: &Handle, delta: bool) -> Held {
         let (slot, lease) = self.store.insert(self.newborn(turn, hashes));
-        self.store
-            .set_handle(conversation, &slot, turn.history.is_empty());
+        self.store.set_handle(conversation, &slot, delta);
         Held { slot, lease }
     }
 
     /// An id that nobody else has, and nobody can guess.
-    fn mint(&self) -> Handle {
+    pub fn mint(&self) -> Handle {
         let count = self.minted.fetch_add(1, Ordering::Relaxed);
         let hash = self
             .ids
@@ -226,10 +231,21 @@ impl Resolver {
     }
 
     fn choose(&self, turn: &Turn, hashes: &Hashes) -> Result<Choice, Unresolved> {
-        if self.side_calls != SideCalls::Off
+        if let (Base::Conversation, Some(handle)) = (&turn.base, &turn.names.handle) {
+            return self.choose_added(turn, handle);
+        }
+        if turn.base == Base::Nothing
+            && self.side_calls != SideCalls::Off
             && let Some(call) = side::recognise(turn)
         {
             return Ok(self.beside(turn, call));
+        }
+        if turn.choice > 0 {
+            let claimed = turn.names.handle.clone();
+            return Ok(Choice::Begin(Start {
+                decision: Decision::of_choice(turn),
+                handle: claimed.filter(|_| is_planted(Bug::ChoicesClaim)),
+            }));
         }
         let opening = turn.history.is_empty();
         let begin = |decision, handle: Option<&Handle>| {
@@ -267,8 +283,9 @@ impl Resolver {
 
     fn beside(&self, turn: &Turn, call: SideCall) -> Choice {
         let answer = match self.side_calls {
-            SideCalls::Local => side::answer(call, turn),
-            SideCalls::Scratch | SideCalls::Off => None,
+            // The shape that is known of a side call need not be the form that is asked for.
+            SideCalls::Local if turn.form.is_none() => side::answer(call, turn),
+            SideCalls::Local | SideCalls::Scratch | SideCalls::Off => None,
         };
         match answer {
             Some(answer) => Choice::Local(answer),
@@ -295,7 +312,7 @@ impl Resolver {
         let older = self.store.at(&hashes.roll).into_iter().filter(|other| {
             other.id != slot.id
                 && other.look(|branch| {
-                    branch.tenant == turn.caller.tenant && branch.conversation() == Some(handle)
+                    branch.tenant == turn.caller.tenant && branch.handles.contains(handle)
                 })
         });
         let candidates = std::iter::once(slot.clone()).chain(older).collect();
@@ -401,7 +418,7 @@ impl Resolver {
     }
 
     /// `None` where another request began this conversation at the same time.
-    fn begin(&self, turn: &Turn, hashes: &Hashes, start: Start) -> Option<Resolved> {
+    pub fn begin(&self, turn: &Turn, hashes: &Hashes, start: Start) -> Option<Resolved> {
         let (slot, lease) = self.store.insert(self.newborn(turn, hashes));
         let minted = start.handle.is_none();
         let conversation = start.handle.unwrap_or_else(|| self.mint());
@@ -424,9 +441,11 @@ impl Resolver {
 
     fn newborn(&self, turn: &Turn, hashes: &Hashes) -> Branch {
         let seed = Fingerprint::seed(&self.salt, &turn.caller.tenant, &turn.model, &turn.names);
+        // Who goes on with another answer than the first does so under the same name.
+        let beside = turn.names.handle.as_ref().filter(|_| turn.choice > 0);
         let mut branch = Branch {
             tenant: turn.caller.tenant,
-            handles: Vec::new(),
+            handles: beside.cloned().into_iter().collect(),
             narrow: turn.names.narrow.clone(),
             thread: None,
             tip: seed,
@@ -437,6 +456,7 @@ impl Resolver {
             passed: VecDeque::new(),
             doubted: false,
             origin: None,
+            form: hashes.form,
         };
         branch.advance(hashes.roll, &hashes.history);
         branch

@@ -1,12 +1,22 @@
-//! The text that is posted: the prompt, led by what the thread does not hold yet.
+//! The text that is posted: the prompt, led by what the thread does not hold yet, and followed by the
+//! form that its answer is to have.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use super::{Message, Role};
 
-/// Stands between what leads and the prompt.
-const BORDER: &str = "\n\n---\n\n";
+/// Stands between what leads, the prompt, and the form of the answer.
+pub const BORDER: &str = "\n\n---\n\n";
+
+/// How what leads begins.
+pub const INSTRUCTIONS: &str = "Instructions:\n\n";
+pub const UPDATED: &str = "Updated instructions:\n\n";
+pub const NO_INSTRUCTIONS: &str = "The earlier instructions no longer apply.";
+pub const EARLIER: &str = "Earlier conversation:\n\n";
+
+/// Stands for what does not fit.
+pub const LEFT_OUT: &str = "[earlier messages are left out]";
 
 /// The trailing user and tool messages, as one text.
 pub fn prompt(history: &[Message], prompt: &[Message]) -> String {
@@ -22,7 +32,8 @@ pub fn prompt(history: &[Message], prompt: &[Message]) -> String {
     texts.join("\n\n")
 }
 
-/// What leads the prompt on a new thread, or after the instructions have changed.
+/// What stands around the prompt: on a new thread, or after the instructions or the form of answers have
+/// changed.
 #[derive(Clone)]
 pub struct Lead<'a> {
     pub instructions: Option<&'a str>,
@@ -30,6 +41,8 @@ pub struct Lead<'a> {
     pub updated: bool,
     /// The earlier conversation, where the thread does not hold it.
     pub transcript: Option<String>,
+    /// What is said behind the prompt of the form of its answer.
+    pub form: Option<&'a str>,
 }
 
 impl fmt::Debug for Lead<'_> {
@@ -38,20 +51,31 @@ impl fmt::Debug for Lead<'_> {
     }
 }
 
-/// Instructions, earlier conversation and prompt, in this order.
+/// Instructions, earlier conversation, prompt and form, in this order.
 pub fn posted(lead: &Lead<'_>, prompt: &str) -> String {
     let mut blocks = Vec::new();
     match (lead.instructions, lead.updated) {
-        (Some(text), false) => blocks.push(format!("Instructions:\n\n{}", text.trim())),
-        (Some(text), true) => blocks.push(format!("Updated instructions:\n\n{}", text.trim())),
-        (None, true) => blocks.push("The earlier instructions no longer apply.".to_owned()),
+        (Some(text), false) => blocks.push(leading(INSTRUCTIONS, text)),
+        (Some(text), true) => blocks.push(leading(UPDATED, text)),
+        (None, true) => blocks.push(NO_INSTRUCTIONS.to_owned()),
         (None, false) => {}
     }
     if let Some(transcript) = &lead.transcript {
-        blocks.push(format!("Earlier conversation:\n\n{transcript}"));
+        blocks.push(leading(EARLIER, transcript));
     }
     blocks.push(prompt.to_owned());
+    blocks.extend(lead.form.map(str::to_owned));
     blocks.join(BORDER)
+}
+
+/// A block that holds no border, so that it ends at the first.
+fn leading(lead: &str, text: &str) -> String {
+    let mut block = format!("{lead}{}\n\n", text.trim());
+    while block.contains(BORDER) {
+        block = block.replace(BORDER, "\n\n----\n\n");
+    }
+    block.truncate(block.len() - 2);
+    block
 }
 
 /// The newest messages that fit into `limit` bytes, oldest first. What is left out is marked.
@@ -74,7 +98,7 @@ pub fn bounded(history: &[Message], limit: usize) -> Option<String> {
         return None;
     }
     if kept.len() < history.len() {
-        kept.push("[earlier messages are left out]".to_owned());
+        kept.push(LEFT_OUT.to_owned());
     }
     kept.reverse();
     Some(kept.join("\n\n"))
@@ -159,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn instructions_and_transcript_lead_the_prompt() {
+    fn instructions_and_transcript_lead_the_prompt_and_the_form_comes_last() {
         let lead = Lead {
             instructions: Some("Be brief."),
             updated: false,
@@ -170,6 +194,7 @@ mod tests {
                 ],
                 1000,
             ),
+            form: Some("Answer format: JSON."),
         };
 
         insta::assert_snapshot!(posted(&lead, "And now?"), @"
@@ -188,6 +213,10 @@ mod tests {
         ---
 
         And now?
+
+        ---
+
+        Answer format: JSON.
         ");
     }
 

@@ -194,6 +194,7 @@ pub enum CallResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
     Chat,
+    Completions,
     Models,
     Model,
     Capabilities,
@@ -298,6 +299,7 @@ impl EncodeLabelValue for Route {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         let label = match self {
             Self::Chat => "/chat/completions",
+            Self::Completions => "/completions",
             Self::Models => "/models",
             Self::Model => "/models/{id}",
             Self::Capabilities => "/capabilities",

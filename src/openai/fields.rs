@@ -13,7 +13,7 @@ use super::Error;
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     /// Led before a field's name in errors: empty, or `stream_options.`.
-    place: &'static str,
+    place: &'a str,
 }
 
 impl<'a> Fields<'a> {
@@ -21,8 +21,19 @@ impl<'a> Fields<'a> {
         Self { map, place: "" }
     }
 
+    /// The fields of an object that stands in the request; `place` is its path with a dot.
+    pub fn at(map: &'a Map<String, Value>, place: &'a str) -> Self {
+        Self { map, place }
+    }
+
     pub fn value(self, name: &str) -> Option<&'a Value> {
         self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The names of the fields that are there.
+    pub fn names(self) -> impl Iterator<Item = &'a str> {
+        let there = self.map.iter().filter(|(_, value)| !value.is_null());
+        there.map(|(name, _)| name.as_str())
     }
 
     /// The field's path in the request.
@@ -45,10 +56,18 @@ impl<'a> Fields<'a> {
         })
     }
 
+    pub fn array(self, name: &str) -> Result<Option<&'a [Value]>, Error> {
+        let array = self.read(name, "an array", Value::as_array)?;
+        Ok(array.map(Vec::as_slice))
+    }
+
+    pub fn map(self, name: &str) -> Result<Option<&'a Map<String, Value>>, Error> {
+        self.read(name, "an object", Value::as_object)
+    }
+
     /// The fields of an object; `place` is its name with a dot.
-    pub fn object(self, name: &str, place: &'static str) -> Result<Option<Self>, Error> {
-        let map = self.read(name, "an object", Value::as_object)?;
-        Ok(map.map(|map| Self { map, place }))
+    pub fn object(self, name: &str, place: &'a str) -> Result<Option<Self>, Error> {
+        Ok(self.map(name)?.map(|map| Self { map, place }))
     }
 
     fn read<T>(

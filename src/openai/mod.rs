@@ -1,17 +1,30 @@
 //! The OpenAI wire as values: a request becomes a turn, what a run reports becomes a body or frames.
 
+mod basis;
 pub mod chat;
+pub mod completions;
+mod content;
+pub mod conversations;
 mod fields;
+pub mod forms;
+pub mod items;
+pub mod list;
+pub mod messages;
+pub mod metadata;
 pub mod models;
 pub mod names;
 mod object;
 pub mod params;
+pub mod render;
+pub mod responses;
 pub mod usage;
 
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::AutoTools;
 use crate::conversation::Caller;
+use crate::form;
 
 /// What a request says outside its body; the server reads it off the head.
 #[derive(Clone)]
@@ -46,6 +59,30 @@ impl fmt::Debug for Envelope {
     }
 }
 
+#[cfg(test)]
+impl Envelope {
+    /// Of a request whose head says nothing.
+    pub fn bare() -> Self {
+        use crate::ids::Tenant;
+        use crate::secret::Secret;
+        Self {
+            caller: Caller {
+                tenant: Tenant([0; 32]),
+                key: Secret::new("placeholder"),
+            },
+            handle: None,
+            narrow: None,
+            users: Vec::new(),
+            side_call: None,
+            idempotency_key: None,
+            marked: false,
+            patience: None,
+            deadline: Duration::from_secs(590),
+            body: [0; 32],
+        }
+    }
+}
+
 /// What the configuration says of requests.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
@@ -55,6 +92,8 @@ pub struct Policy {
     pub strict_models: bool,
     /// What would be ignored is refused.
     pub strict_parameters: bool,
+    /// What becomes of tools that need not be called.
+    pub auto_tools: AutoTools,
 }
 
 /// What an answer says of itself, minted once per request.
@@ -96,6 +135,13 @@ impl Error {
     }
 }
 
+impl From<form::Error> for Error {
+    fn from(error: form::Error) -> Self {
+        let message = error.to_string();
+        Self::invalid(error.place, message)
+    }
+}
+
 /// What is wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -104,4 +150,6 @@ pub enum Reason {
     /// Understood, and not to be had here.
     Unsupported,
     UnknownModel,
+    /// No response of anybody's can have this id.
+    UnknownResponse,
 }

@@ -32,6 +32,12 @@ pub fn names(envelope: &Envelope, fields: Fields<'_>) -> Result<Names, Error> {
     })
 }
 
+/// The conversation that the field of this name names, as OpenAI has it.
+pub fn conversation(fields: Fields<'_>) -> Result<Option<Handle>, Error> {
+    let named = fields.value("conversation");
+    named.map_or(Ok(None), |value| handle_in(value, "conversation"))
+}
+
 fn handle(header: Option<&str>, fields: Fields<'_>) -> Result<Option<Handle>, Error> {
     if let Some(name) = header.filter(|name| !is_placeholder(name)) {
         return named(name, "X-Conversation-Id").map(Some);

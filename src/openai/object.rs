@@ -3,8 +3,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::Deserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 /// A value made of the keys of an object, as they come.
 pub trait FromKeys<'de>: Default {
@@ -36,4 +37,27 @@ impl<'de, T: FromKeys<'de>> Visitor<'de> for Keys<T> {
         }
         Ok(value)
     }
+}
+
+/// What is `null` is as good as absent.
+pub fn or_default<'de, T, A>(values: &mut A) -> Result<T, A::Error>
+where
+    T: Deserialize<'de> + Default,
+    A: MapAccess<'de>,
+{
+    Ok(values.next_value::<Option<T>>()?.unwrap_or_default())
+}
+
+/// Passes over a value, whatever it is.
+pub fn skip<'de, A: MapAccess<'de>>(values: &mut A) -> Result<(), A::Error> {
+    values.next_value::<IgnoredAny>().map(drop)
+}
+
+/// A call's arguments: text by the book; some clients send the object itself.
+pub fn text_or_json<'de, A: MapAccess<'de>>(values: &mut A) -> Result<String, A::Error> {
+    Ok(match values.next_value()? {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        other => other.to_string(),
+    })
 }

@@ -1,11 +1,33 @@
 //! Tokens, estimated: the upstream reports none.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use crate::conversation::Message;
+use crate::conversation::{Message, ToolCall};
+use crate::run::Answer;
 use crate::run::tokens::estimate;
 
 /// The tokens of a request and its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    pub prompt: u64,
+    pub answer: u64,
+}
+
+impl Tokens {
+    /// `prompt` as [`prompt_tokens`] counted them.
+    pub fn of(prompt: u64, answer: &Answer) -> Self {
+        let calls = answer.calls.iter();
+        let calls: u64 = calls.map(call_tokens).sum();
+        Self {
+            prompt,
+            answer: estimate(&answer.text) + calls,
+        }
+    }
+}
+
+/// Tokens as chat and legacy completions tell them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Usage {
     prompt_tokens: u64,
@@ -15,8 +37,11 @@ pub struct Usage {
 
 impl Usage {
     /// `prompt_tokens` as [`prompt_tokens`] counted them.
-    pub fn new(prompt_tokens: u64, answer: &str) -> Self {
-        let completion_tokens = estimate(answer);
+    pub fn of(prompt_tokens: u64, answers: &[Arc<Answer>]) -> Self {
+        let answers = answers
+            .iter()
+            .map(|answer| Tokens::of(prompt_tokens, answer).answer);
+        let completion_tokens = answers.sum();
         Self {
             prompt_tokens,
             completion_tokens,
@@ -30,20 +55,22 @@ pub fn prompt_tokens<'a>(
     instructions: Option<&str>,
     messages: impl Iterator<Item = &'a Message>,
 ) -> u64 {
-    // OpenAI's own count: 3 for the answer's beginning, and for each message 3 and its role.
+    // OpenAI's own count, as for each message 3 and its role.
     const ANSWER: u64 = 3;
-    const MESSAGE: u64 = 4;
     let instructions = instructions.map_or(0, |text| MESSAGE + estimate(text));
     let messages: u64 = messages
         .map(|message| {
-            let calls = message
-                .calls
-                .iter()
-                .map(|call| MESSAGE + estimate(&call.name) + estimate(&call.arguments));
+            let calls = message.calls.iter().map(call_tokens);
             MESSAGE + estimate(&message.text) + calls.sum::<u64>()
         })
         .sum();
     ANSWER + instructions + messages
+}
+
+const MESSAGE: u64 = 4;
+
+fn call_tokens(call: &ToolCall) -> u64 {
+    MESSAGE + estimate(&call.name) + estimate(&call.arguments)
 }
 
 #[cfg(test)]
@@ -70,8 +97,19 @@ mod tests {
 
     #[test]
     fn the_total_is_the_sum() {
-        let usage = Usage::new(8, "Yes");
+        let answer = |text: &str| {
+            Arc::new(Answer {
+                text: text.to_owned(),
+                ..Answer::default()
+            })
+        };
 
-        assert_eq!(usage.total_tokens, 8 + estimate("Yes"));
+        let usage = Usage::of(8, &[answer("Yes"), answer("Nobody knows")]);
+
+        let said = estimate("Yes") + estimate("Nobody knows");
+        assert_eq!(
+            (usage.completion_tokens, usage.total_tokens),
+            (said, 8 + said)
+        );
     }
 }

@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::ask::{Ask, RequestKey};
+use super::mend::Wanted;
+use super::outlive::{phase, remembered};
+use super::progress::Progress;
 use super::{Answer, Error, Place};
-use crate::conversation::{Decision, Limits};
-use crate::ids::{Digest, Handle, Tenant};
-use crate::store::record::{self, Cut, Phase, Times, TurnId};
+use crate::conversation::{Decision, Turn};
+use crate::ids::{Digest, Handle, ResponseId, Tenant};
+use crate::store::record::{self, Cut, Kept, Phase, Point, Times, TurnId};
 use crate::store::{Branch, Slot, Store};
-
-/// A keyed hash of everything that makes a request the same request.
-pub type RequestKey = [u8; 32];
 
 /// One run. Its record outlives the process from the moment its message is meant to be posted.
 #[derive(Debug)]
@@ -20,33 +21,28 @@ pub struct Run {
     pub tenant: Tenant,
     pub request: RequestKey,
     pub keyed: Option<RequestKey>,
+    /// Its answer can be asked for by this.
+    pub response: Option<ResponseId>,
     store: Arc<Store>,
     progress: watch::Sender<Progress>,
     callers: Mutex<Callers>,
-}
-
-/// How far a run has come.
-#[derive(Clone, Debug)]
-pub struct Progress {
-    pub place: Place,
-    pub accepted: bool,
-    /// What may be sent of the answer.
-    pub text: Arc<str>,
-    pub polls: u32,
-    pub ended: Option<Result<Arc<Answer>, Error>>,
 }
 
 /// Who listens to a run, and what has reached them.
 #[derive(Debug)]
 pub struct Callers {
     pub live: usize,
+    /// Those who asked for the response by its id: no request of theirs is repeated.
+    pub readers: usize,
     pub times: Times,
+    /// What is remembered of it as a response, before and after anything else is.
+    pub kept: Option<Kept>,
     /// `None` until a message is meant to be posted.
     record: Option<record::Turn>,
     /// Nothing is under way: the first caller that asks again has the turn carried on.
     asleep: bool,
-    /// How a caller that asked again wants the answer cut, where the record does not say.
-    limits: Option<Limits>,
+    /// How a caller that asked again wants the answer, where the record does not say.
+    wanted: Option<Wanted>,
 }
 
 /// How a caller's place at a run ended.
@@ -58,34 +54,41 @@ pub enum Leaving {
     Written,
 }
 
+/// What is at hand of a run for one who asks for it by its id.
+#[derive(Debug)]
+pub enum Rest {
+    /// It is under way, or has ended.
+    Awake,
+    /// Its answer is to be read from its thread.
+    Answered(record::Turn),
+    /// Only the request itself could have it carried on.
+    Interrupted(Phase),
+}
+
 /// Whether a run, as its callers and its error are, may be attached to.
 pub type May<'a> = &'a dyn Fn(&Callers, Option<&Error>) -> bool;
 
-/// What a request is, apart from its conversation.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask {
-    pub tenant: Tenant,
-    pub request: RequestKey,
-    pub keyed: Option<RequestKey>,
-}
-
 impl Run {
-    pub fn new(ask: Ask, place: Place, store: Arc<Store>) -> Arc<Self> {
+    pub fn new(ask: Ask, place: Place, kept: Option<Kept>, store: Arc<Store>) -> Arc<Self> {
+        let response = kept.as_ref().map(|kept| kept.id);
         let callers = Callers {
             live: 1,
+            readers: 0,
+            kept,
             times: Times {
                 began: store.now(),
                 ..Times::default()
             },
             record: None,
             asleep: false,
-            limits: None,
+            wanted: None,
         };
         Arc::new(Self {
             id: store.new_turn(),
             tenant: ask.tenant,
             request: ask.request,
             keyed: ask.keyed,
+            response,
             store,
             progress: watch::Sender::new(Progress::at(place)),
             callers: Mutex::new(callers),
@@ -104,6 +107,8 @@ impl Run {
             is_replay: false,
         };
         let mut progress = Progress::at(place);
+        let kept = turn.kept.clone();
+        progress.withdrawn = kept.as_ref().is_some_and(|kept| kept.cancelled);
         let asleep = match turn.phase {
             Phase::Intended | Phase::Accepted => false,
             Phase::Answered(_) | Phase::Lost => true,
@@ -112,6 +117,7 @@ impl Run {
             | Phase::Cancelled
             | Phase::Expired
             | Phase::Garbled
+            | Phase::Unformed
             | Phase::Broken => {
                 progress.ended = Some(Err(remembered(turn.phase)));
                 false
@@ -122,14 +128,17 @@ impl Run {
             tenant: turn.tenant,
             request: turn.request,
             keyed: turn.keyed,
+            response: kept.as_ref().map(|kept| kept.id),
             store,
             progress: watch::Sender::new(progress),
             callers: Mutex::new(Callers {
                 live: 0,
+                readers: 0,
                 times,
+                kept,
                 record: Some(turn),
                 asleep,
-                limits: None,
+                wanted: None,
             }),
         })
     }
@@ -154,9 +163,7 @@ impl Run {
     /// Changes what is remembered, if anything is.
     pub fn note(&self, change: impl FnOnce(&mut record::Turn)) {
         let mut callers = self.callers();
-        if let Some(record) = &mut callers.record {
-            change(record);
-        }
+        callers.changed(change);
         self.write(&callers);
     }
 
@@ -179,12 +186,22 @@ impl Run {
         branch: impl FnOnce(&mut Branch),
     ) {
         let mut callers = self.callers();
-        if let Some(record) = &mut callers.record {
-            change(record);
-        }
-        let turn = callers.whole();
-        let turn = turn.as_ref().map(|turn| (self.id, turn));
+        let turn = callers.changed(change).map(|turn| (self.id, turn));
+        let turn = turn.as_ref().map(|(id, turn)| (*id, turn));
         self.store.change_with(slot, turn, branch);
+    }
+
+    /// As [`Run::note_with`], where the branch's tip moves.
+    pub fn advance(
+        &self,
+        slot: &Slot,
+        change: impl FnOnce(&mut record::Turn),
+        branch: impl FnOnce(&mut Branch),
+    ) {
+        let mut callers = self.callers();
+        let turn = callers.changed(change).map(|turn| (self.id, turn));
+        let turn = turn.as_ref().map(|(id, turn)| (*id, turn));
+        self.store.advance(slot, turn, branch);
     }
 
     /// What is remembered.
@@ -220,11 +237,7 @@ impl Run {
     pub fn end(&self, end: Result<Arc<Answer>, Error>) {
         let now = self.store.now();
         self.callers().times.ended.get_or_insert(now);
-        self.progress.send_modify(|progress| {
-            progress.ended.get_or_insert(end);
-            // The answer holds the whole text.
-            progress.text = Arc::from("");
-        });
+        self.progress.send_modify(|progress| progress.end(end));
     }
 
     pub fn has_ended(&self) -> bool {
@@ -233,20 +246,21 @@ impl Run {
 
     /// Whether anybody waits for the answer.
     pub fn is_heard(&self) -> bool {
-        self.callers().live > 0
+        let callers = self.callers();
+        callers.live + callers.readers > 0
     }
 
     /// Has ended, and nobody is being told.
     pub fn is_idle(&self) -> bool {
         let callers = self.callers();
-        callers.times.ended.is_some() && callers.live == 0
+        callers.times.ended.is_some() && callers.is_alone()
     }
 
     /// Its answer has reached a caller, and nobody else is being told.
     pub fn is_delivered(&self) -> bool {
         let callers = self.callers();
         let times = callers.times;
-        callers.live == 0 && times.ended.is_some() && times.written.is_some()
+        callers.is_alone() && times.ended.is_some() && times.written.is_some()
     }
 
     /// A caller goes.
@@ -272,6 +286,23 @@ impl Run {
         drop(callers);
         if leaving == Leaving::Written {
             self.let_go();
+        }
+    }
+
+    /// Takes a place at this run that is no request's.
+    pub fn read(&self) {
+        self.callers().readers += 1;
+    }
+
+    /// Whoever asked by the id goes. An answer that has reached it is not owed to anybody any more.
+    pub fn stop_reading(&self, leaving: Leaving) {
+        let now = self.store.now();
+        let delivered = leaving == Leaving::Written && self.error().is_none();
+        let mut callers = self.callers();
+        callers.readers = callers.readers.saturating_sub(1);
+        if delivered && callers.times.ended.is_some() && callers.times.written.is_none() {
+            callers.times.written = Some(now);
+            self.write(&callers);
         }
     }
 
@@ -307,7 +338,78 @@ impl Run {
             return None;
         }
         callers.times.ended = None;
-        callers.record.clone()
+        callers.whole()
+    }
+
+    /// As [`Run::wake`], for one who can have an answer read, but no turn carried out.
+    pub fn wake_to_read(&self, may: impl Fn(&record::Turn) -> bool) -> Rest {
+        let mut callers = self.callers();
+        match callers.whole().filter(|_| callers.asleep) {
+            None => Rest::Awake,
+            Some(turn) if may(&turn) => {
+                callers.asleep = false;
+                callers.times.ended = None;
+                Rest::Answered(turn)
+            }
+            Some(turn) => Rest::Interrupted(turn.phase),
+        }
+    }
+
+    /// The same without its answer, which is found in its thread. `None` where there is no answer, or
+    /// it is nowhere else.
+    pub fn at_rest(&self) -> Option<Arc<Self>> {
+        let answered = matches!(self.progress.borrow().ended, Some(Ok(_)));
+        let turn = answered.then(|| self.release())??;
+        Some(Self::restored(self.id, turn, self.store.clone()))
+    }
+
+    /// One of which nothing is remembered, and that tells what it is made to.
+    pub fn likeness(&self) -> Arc<Self> {
+        let ask = Ask {
+            tenant: self.tenant,
+            request: self.request,
+            keyed: None,
+        };
+        let place = self.progress.borrow().place.clone();
+        Self::new(ask, place, self.kept(), self.store.clone())
+    }
+
+    /// What is remembered of it as a response.
+    pub fn kept(&self) -> Option<Kept> {
+        self.callers().kept.clone()
+    }
+
+    /// Nobody can ask for it by its id any more.
+    pub fn unkeep(&self) {
+        let mut callers = self.callers();
+        callers.kept = None;
+        self.write(&callers);
+    }
+
+    /// Whoever follows on it begins here. Written down with the end.
+    pub fn reach(&self, point: Point) {
+        if let Some(kept) = &mut self.callers().kept {
+            kept.point = Some(point);
+        }
+    }
+
+    /// Nobody wants the answer any more. A run that has ended is left as it is.
+    pub fn withdraw(&self) {
+        if self.has_ended() {
+            return;
+        }
+        let mut callers = self.callers();
+        if let Some(kept) = &mut callers.kept {
+            kept.cancelled = true;
+        }
+        self.write(&callers);
+        drop(callers);
+        self.progress
+            .send_modify(|progress| progress.withdrawn = true);
+    }
+
+    pub fn is_withdrawn(&self) -> bool {
+        self.progress.borrow().withdrawn
     }
 
     /// Lets a restored turn that ended in doubt be carried on by the next who asks.
@@ -316,36 +418,33 @@ impl Run {
         self.callers().asleep = true;
     }
 
-    /// How a caller that attached wants the answer cut.
-    pub fn wants(&self, limits: &Limits) {
+    /// How a caller that attached wants the answer.
+    pub fn wants(&self, turn: &Turn) {
         let mut callers = self.callers();
         let unsaid = callers
             .record
             .as_ref()
             .is_some_and(|record| record.cut == Cut::Unsaid);
-        if unsaid && callers.limits.is_none() {
-            callers.limits = Some(limits.clone());
+        if unsaid && callers.wanted.is_none() {
+            callers.wanted = Some(Wanted::by(turn));
         }
     }
 
-    /// How the answer is cut, as far as anybody has said.
-    pub fn limits(&self) -> Option<Limits> {
+    /// How the answer is wanted, as far as anybody has said.
+    pub fn wanted(&self) -> Option<Wanted> {
         let callers = self.callers();
         match callers.record.as_ref()?.cut {
-            Cut::At(max_tokens) => Some(Limits {
-                stop: Vec::new(),
-                max_tokens,
-            }),
-            Cut::Unsaid => callers.limits.clone(),
+            Cut::At(max_tokens) => Some(Wanted::text(max_tokens)),
+            Cut::Unsaid => callers.wanted.clone(),
         }
     }
 
     /// Leaves what is remembered to another.
     pub fn release(&self) -> Option<record::Turn> {
         let mut callers = self.callers();
-        let times = callers.times;
-        let turn = callers.record.take()?;
-        Some(record::Turn { times, ..turn })
+        let turn = callers.whole();
+        callers.record = None;
+        turn
     }
 
     /// Nothing is remembered from here on, but for what another process can bring to its end.
@@ -368,79 +467,34 @@ impl Run {
     }
 
     fn error(&self) -> Option<Error> {
-        match &self.progress.borrow().ended {
-            Some(Err(error)) => Some(error.clone()),
-            Some(Ok(_)) | None => None,
-        }
-    }
-}
-
-impl Progress {
-    fn at(place: Place) -> Self {
-        Self {
-            place,
-            accepted: false,
-            text: Arc::from(""),
-            polls: 0,
-            ended: None,
-        }
+        self.progress.borrow().error()
     }
 }
 
 impl Callers {
+    /// What is remembered once it is changed.
+    fn changed(&mut self, change: impl FnOnce(&mut record::Turn)) -> Option<record::Turn> {
+        self.record.as_mut().map(change);
+        self.whole()
+    }
+
     fn whole(&self) -> Option<record::Turn> {
-        let times = self.times;
+        let (times, kept) = (self.times, self.kept.clone());
         let turn = self.record.clone()?;
-        Some(record::Turn { times, ..turn })
+        Some(record::Turn {
+            times,
+            kept,
+            ..turn
+        })
+    }
+
+    /// Nobody is being told.
+    pub fn is_alone(&self) -> bool {
+        self.live + self.readers == 0
     }
 
     /// Nobody has been told how it ended, and nobody waits to be.
     pub fn is_owed(&self) -> bool {
         self.live == 0 && self.times.written.is_none() && self.times.told.is_none()
-    }
-}
-
-/// What of an error outlives the process: none of its words. `None` for errors after which the
-/// turn may be sent again as if nothing had been.
-fn phase(error: &Error) -> Option<Phase> {
-    Some(match error {
-        Error::OutcomeUnknown => Phase::Unknown,
-        Error::Failed(_) => Phase::Failed,
-        Error::Cancelled(_) => Phase::Cancelled,
-        Error::Expired => Phase::Expired,
-        Error::Upstream { posted: true, .. } => Phase::Garbled,
-        Error::Internal => Phase::Broken,
-        Error::Upstream { posted: false, .. }
-        | Error::NoConversation(_)
-        | Error::KeyReused
-        | Error::TooManyWaiting
-        | Error::TooManyRuns
-        | Error::Overloaded
-        | Error::Refused(_)
-        | Error::KeyRefused(_)
-        | Error::RateLimited(_)
-        | Error::Unreachable
-        | Error::Failing(_)
-        | Error::Timeout
-        | Error::ShuttingDown
-        | Error::StateUnwritable => return None,
-    })
-}
-
-/// The error that was told before the restart.
-fn remembered(phase: Phase) -> Error {
-    const WORDS: &str = "its words were not kept over a restart of the proxy";
-    match phase {
-        Phase::Failed => Error::Failed(WORDS.to_owned()),
-        Phase::Cancelled => Error::Cancelled(WORDS.to_owned()),
-        Phase::Expired => Error::Expired,
-        Phase::Garbled => Error::Upstream {
-            what: WORDS.to_owned(),
-            posted: true,
-        },
-        Phase::Broken => Error::Internal,
-        Phase::Unknown | Phase::Intended | Phase::Accepted | Phase::Answered(_) | Phase::Lost => {
-            Error::OutcomeUnknown
-        }
     }
 }

@@ -9,9 +9,11 @@ use dashmap::DashMap;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::apart::listing;
 use super::breaker::{Breaker, Failure, Pass};
 use super::budget::Budget;
 use super::listing::Listing;
+use super::wake::Wakings;
 use crate::config::Config;
 use crate::conversation::Caller;
 use crate::conversation::salt::Salt;
@@ -34,6 +36,9 @@ const APART: Duration = Duration::from_millis(20);
 /// How many keys may be paused at once before those whose pause is over are dropped.
 const PAUSES: usize = 1024;
 
+/// How many threads may have been read lately before those that are due again are dropped.
+const READS: usize = 4096;
+
 /// The upstream, as runs call it.
 #[derive(Debug)]
 pub struct Calls {
@@ -44,12 +49,16 @@ pub struct Calls {
     pauses: DashMap<Tenant, Pause>,
     /// How long a 429 holds them up that does not say how long.
     pause: Duration,
+    /// When each thread was last read.
+    reads: DashMap<ThreadId, Instant>,
+    min_gap: Duration,
     breaker: Breaker,
     budget: Budget,
     /// Places among the calls in flight, and how long one may be waited for.
     places: Semaphore,
     patience: Duration,
     followed: Arc<AtomicUsize>,
+    pub wakings: Wakings,
 }
 
 #[derive(Debug)]
@@ -81,11 +90,14 @@ impl Calls {
             salt,
             pauses: DashMap::new(),
             pause: config.pace.interval,
+            reads: DashMap::new(),
+            min_gap: config.pace.min_gap,
             breaker: Breaker::new(config.pace.min_gap, metrics.clone()),
             budget: Budget::new(config.pace.max_polls_per_second),
             places: Semaphore::new(config.upstream.max_connections),
             patience: config.upstream.queue_timeout,
             followed: Arc::default(),
+            wakings: Wakings::default(),
             metrics,
         }
     }
@@ -142,6 +154,14 @@ impl Calls {
         answer
     }
 
+    fn note_read(&self, thread: &ThreadId) {
+        let now = Instant::now();
+        if self.reads.len() >= READS {
+            self.reads.retain(|_, last| *last + self.min_gap > now);
+        }
+        self.reads.insert(thread.clone(), now);
+    }
+
     /// What a POST's answer says of the upstream.
     fn note_post(
         &self,
@@ -189,6 +209,41 @@ impl Calls {
         self.read_as(&key, caller, thread).await
     }
 
+    /// As [`Calls::read`], of a thread on which somebody else's run may be under way: no sooner than
+    /// the least gap after the last read of it.
+    pub async fn read_apart(
+        &self,
+        caller: &Caller,
+        thread: &ThreadId,
+    ) -> Result<Listing, ReadError> {
+        loop {
+            let last = self.reads.get(thread).map(|last| *last);
+            match last.map(|last| last + self.min_gap) {
+                Some(due) if due > Instant::now() => sleep_until(due).await,
+                _ => return self.read(caller, thread).await,
+            }
+        }
+    }
+
+    /// As above, where reads are counted: one that found no place here was none, and is made again
+    /// until `limit`.
+    pub async fn read_at_last(
+        &self,
+        caller: &Caller,
+        thread: &ThreadId,
+        limit: Instant,
+    ) -> Result<Listing, ReadError> {
+        loop {
+            let answer = self.read_apart(caller, thread).await;
+            let is_crowded = matches!(&answer, Err(ReadError::Busy(busy)) if *busy == Busy::HERE);
+            let again = Instant::now() + self.pause;
+            if !is_crowded || again > limit {
+                return answer;
+            }
+            sleep_until(again).await;
+        }
+    }
+
     async fn read_as(
         &self,
         key: &Tenant,
@@ -200,6 +255,7 @@ impl Calls {
         // A read can be made later as well.
         let _place = self.place().await.ok_or(ReadError::Busy(Busy::HERE))?;
         self.metrics.polled();
+        self.note_read(thread);
         let read = self.upstream.read(&caller.key, thread).await;
         let answer = read.map(|thread| Thread {
             failure: thread.failure.map(|words| without_key(words, &caller.key)),
@@ -221,7 +277,7 @@ impl Calls {
             _ => self.breaker.succeeded(key),
         }
         self.metrics.upstream_call(Call::Read, result);
-        answer.map(|thread| Listing::of(&self.salt, thread))
+        Ok(listing(&self.salt, answer?).await)
     }
 
     /// Whether something new may be posted; else, after how long to ask again. A try that is due
@@ -250,7 +306,8 @@ impl Calls {
         place.ok()?.ok()
     }
 
-    fn key(&self, caller: &Caller) -> Tenant {
+    /// Whose calls are slowed down together.
+    pub fn key(&self, caller: &Caller) -> Tenant {
         self.salt.tenant_of_key(caller.key.expose())
     }
 

@@ -1,25 +1,30 @@
 //! Carries one turn out: on the thread it belongs to, or on a new one where that thread is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::answer::Reading;
 use super::audience::Run;
-use super::ending::{Ending, advance, ending};
+use super::base::Ground;
+use super::ending::{Ending, advance, point};
 use super::growth::Shown;
-use super::listing::mark;
 use super::live::{Shared, outcome};
+use super::mend::{Mend, Wanted};
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
-use super::{Answer, Error};
+use super::progress::withdrawn;
+use super::{Answer, Error, Finish};
 use crate::conversation::Turn;
 use crate::conversation::queue::Held;
 use crate::conversation::resolve::{Continuation, Hashes};
 use crate::conversation::transcript::{self, Lead};
+use crate::form::Form;
 use crate::ids::{Digest, Handle, Mark, cut};
 use crate::planted::{Bug, is_planted};
 use crate::store::record::{self, Cut, Phase, Times};
-use crate::store::{Seen, Slot, State, WINDOW};
+use crate::store::{Branch, Seen, Slot, State, WINDOW};
 use crate::upstream::ThreadId;
 
 /// One turn under way. Dropped before its end, it ends as [`Error::Internal`].
@@ -32,7 +37,8 @@ pub struct Carry {
     pub conversation: Handle,
     /// When the run is given up.
     pub limit: Instant,
-    /// An earlier attempt may have reached the upstream; no later refusal changes that.
+    pub ground: Ground,
+    /// An attempt may have reached the upstream; no later refusal changes that.
     pub doubt: bool,
 }
 
@@ -76,18 +82,19 @@ impl Drop for Carry {
 
 impl Carry {
     /// To the end, whoever listens.
-    pub async fn out(self, continuation: Continuation) {
+    pub async fn out(mut self, continuation: Continuation) {
         let outcome = self.steps(continuation).await;
         self.tell(outcome).await;
     }
 
     /// Tells the outcome once it outlives the process.
-    pub async fn tell(&self, outcome: Outcome) {
+    pub async fn tell(mut self, outcome: Outcome) {
         let whole = outcome
             .as_ref()
             .map_or(Digest::default(), |ending| ending.whole);
         let ended = outcome.map(|ending| Arc::new(ending.answer));
         self.run.settle(&ended, whole);
+        self.put_back();
         self.shared.flushed().await;
         let decision = self.run.watch().borrow().place.decision;
         self.shared
@@ -96,17 +103,16 @@ impl Carry {
         self.run.end(ended);
     }
 
-    pub async fn steps(&self, continuation: Continuation) -> Outcome {
-        let mut doubt = self.doubt;
-        match self.walk(continuation, &mut doubt).await {
-            Err(error) if doubt && !error.stands() && !is_planted(Bug::DoubtFades) => {
+    pub async fn steps(&mut self, continuation: Continuation) -> Outcome {
+        match self.walk(continuation).await {
+            Err(error) if self.doubt && !error.stands() && !is_planted(Bug::DoubtFades) => {
                 Err(Error::OutcomeUnknown)
             }
             outcome => outcome,
         }
     }
 
-    async fn walk(&self, continuation: Continuation, doubt: &mut bool) -> Outcome {
+    async fn walk(&mut self, continuation: Continuation) -> Outcome {
         let mut step = self.first(continuation).await?;
         let mut replayed = false;
         loop {
@@ -115,7 +121,7 @@ impl Carry {
                 Step::Begin(beginning) => self.begin(beginning).await,
                 Step::Replay(held, why) if !replayed => {
                     replayed = true;
-                    *doubt |= matches!(why, Why::Unknown | Why::Vanished);
+                    self.doubt |= matches!(why, Why::Unknown | Why::Vanished);
                     self.replay(held, why).await?
                 }
                 Step::Replay(held, _) => {
@@ -136,9 +142,16 @@ impl Carry {
             let waiting = match continuation {
                 Continuation::Append(held) => return Ok(Step::Append(held)),
                 Continuation::Begin(held, before) => {
+                    let transcript = match self.opening_of(&held).await {
+                        Ok(transcript) => transcript,
+                        Err(error) => {
+                            self.shared.store.forget(held.slot.id);
+                            return Err(error);
+                        }
+                    };
                     return Ok(Step::Begin(Beginning {
                         held,
-                        transcript: self.transcript_of_history(),
+                        transcript,
                         before: before.and_then(|leads| {
                             let slot = self.shared.store.branch(leads.branch)?;
                             Some((slot, leads.delta))
@@ -146,13 +159,11 @@ impl Carry {
                     }));
                 }
                 Continuation::Local(text) => {
-                    return Ok(Step::Done(Ok(Ending {
-                        answer: Answer {
-                            text,
-                            ..Answer::default()
-                        },
-                        whole: Digest::default(),
-                    })));
+                    let answer = Answer {
+                        text,
+                        ..Answer::default()
+                    };
+                    return Ok(Step::Done(Ok(Ending::of(&self.shared.salt, answer, ""))));
                 }
                 Continuation::Wait(waiting) => waiting,
             };
@@ -191,9 +202,14 @@ impl Carry {
         };
         let lead = self
             .shared
-            .lead_of_append(&self.turn, &self.hashes, &branch.instructions);
+            .lead_of_append(&self.turn, &self.hashes, &branch);
         let text = transcript::posted(&lead, &self.prompt());
-        let mark = mark(&self.shared.salt, &text);
+        let mark = self.shared.mark(&text).await;
+        if self.hashes.form != branch.form {
+            // Until the message is known to be there, nobody knows what the thread was told last.
+            let doubt = |branch: &mut Branch| branch.form = Some(Digest::default());
+            self.shared.store.change(&held.slot, doubt);
+        }
         let posted = async {
             let seen = branch.seen.clone();
             let seen = self.post().baseline(&thread, seen, branch.doubted).await?;
@@ -210,9 +226,12 @@ impl Carry {
             Err(Unposted::Unknown) => return Step::Replay(held, Why::Unknown),
         };
         let noted = |turn: &mut record::Turn| turn.phase = Phase::Accepted;
-        if lead.updated {
+        if lead.updated || self.hashes.form != branch.form {
             self.run.note_with(&held.slot, noted, |branch| {
-                branch.instructions = self.hashes.instructions;
+                if lead.updated {
+                    branch.instructions = self.hashes.instructions;
+                }
+                branch.form = self.hashes.form;
             });
         } else {
             self.run.note(noted);
@@ -226,9 +245,10 @@ impl Carry {
             instructions: self.turn.instructions.as_deref(),
             updated: false,
             transcript: beginning.transcript,
+            form: self.turn.form.as_deref().map(Form::block),
         };
         let text = transcript::posted(&lead, &self.prompt());
-        let mark = mark(&self.shared.salt, &text);
+        let mark = self.shared.mark(&text).await;
         let posted = async {
             self.intend(&held, None, Seen::default(), mark)
                 .await
@@ -279,6 +299,9 @@ impl Carry {
         if is_planted(Bug::NoIntent) {
             return Ok(());
         }
+        if self.run.is_withdrawn() {
+            return Err(withdrawn());
+        }
         self.run.intend(record::Turn {
             tenant: self.turn.caller.tenant,
             request: self.run.request,
@@ -297,13 +320,14 @@ impl Carry {
                 .skip(prompt.len().saturating_sub(WINDOW))
                 .map(cut)
                 .collect(),
-            cut: if limits.stop.is_empty() {
+            cut: if limits.stop.is_empty() && self.turn.form.is_none() {
                 Cut::At(limits.max_tokens)
             } else {
                 Cut::Unsaid
             },
             phase: Phase::Intended,
             times: Times::default(),
+            kept: None,
         });
         self.shared.remembered().await
     }
@@ -320,6 +344,7 @@ impl Carry {
             mark,
             limit: self.limit,
             wary: false,
+            age: Duration::ZERO,
             run: &self.run,
         };
         let mut shown = Shown::new(&self.turn);
@@ -328,27 +353,43 @@ impl Carry {
                 let may_be_sent = shown.show(text);
                 self.run.report(|progress| {
                     progress.polls = polls;
-                    progress.text = may_be_sent;
+                    progress.grow(may_be_sent);
                 });
             })
             .await;
-        match ended {
+        let error = match ended {
             Ended::Answered(reading, finish) => {
                 let Some(turn) = self.run.record() else {
                     return Step::Done(Err(Error::Internal));
                 };
-                let salt = &self.shared.salt;
-                let ending = ending(salt, &self.turn.limits, &reading, finish);
-                let told = (&ending.answer, &reading);
-                advance(&self.shared.store, salt, &held.slot, &turn, told);
-                Step::Done(Ok(ending))
+                match self.ending(&reading, finish).await {
+                    Ok(ending) => {
+                        let salt = &self.shared.salt;
+                        self.run.reach(point(salt, &turn, &ending.answer, &reading));
+                        let told = (&ending, &reading);
+                        advance(salt, &self.run, &held.slot, &turn, told);
+                        return Step::Done(Ok(ending));
+                    }
+                    Err(error) => error,
+                }
             }
-            Ended::Lost => Step::Replay(held, Why::Vanished),
-            Ended::Failed(error) => {
-                self.shared.store.close(&held.slot);
-                Step::Done(Err(error))
-            }
-        }
+            Ended::Lost => return Step::Replay(held, Why::Vanished),
+            Ended::Failed(error) => error,
+        };
+        self.shared.store.close(&held.slot);
+        Step::Done(Err(error))
+    }
+
+    /// The answer, in the form that is wanted.
+    pub async fn ending(&self, reading: &Reading, finish: Finish) -> Result<Ending, Error> {
+        let mend = Mend {
+            shared: &self.shared,
+            run: &self.run,
+            caller: &self.turn.caller,
+            wanted: &Wanted::by(&self.turn),
+            limit: self.limit,
+        };
+        mend.ending(reading, finish).await
     }
 
     pub fn prompt(&self) -> String {

@@ -1,22 +1,57 @@
 //! The end of a run: the answer as its caller sees it, and the tip moved over the turn.
 
 use super::answer::Reading;
+use super::audience::Run;
 use super::{Answer, Finish, clip};
 use crate::conversation::fingerprint::digest;
 use crate::conversation::salt::Salt;
-use crate::conversation::{Limits, Message, Role};
-use crate::ids::{Digest, cut};
-use crate::store::record::Turn;
-use crate::store::{Slot, State, Store};
+use crate::conversation::{Limits, Message, Role, ToolCall};
+use crate::form;
+use crate::ids::{Digest, Mark, cut};
+use crate::store::record::{Phase, Point, Turn};
+use crate::store::{Slot, State};
+use crate::upstream::ThreadId;
 
 /// An answer, and what the whole of it is known by.
 #[derive(Clone, Debug)]
 pub struct Ending {
     pub answer: Answer,
     pub whole: Digest,
+    /// What its thread was told of the form.
+    pub form: Option<Digest>,
+    /// Where it stands, if that is not the turn's own thread.
+    pub scratch: Option<Scratch>,
 }
 
-/// Cuts an answer as its caller asked.
+/// A message of ours on a thread that holds no other.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    pub thread: ThreadId,
+    pub posted: Mark,
+}
+
+impl Ending {
+    pub fn of(salt: &Salt, answer: Answer, whole: &str) -> Self {
+        Self {
+            answer,
+            whole: said(salt, whole),
+            form: None,
+            scratch: None,
+        }
+    }
+
+    /// Remembers that the turn is answered, and where. What its own thread ended with before stays: a
+    /// thread that holds one message of ours needs no such mark.
+    pub fn note(&self, turn: &mut Turn) {
+        turn.phase = Phase::Answered(self.whole);
+        if let Some(scratch) = &self.scratch {
+            turn.thread = Some(scratch.thread.to_string());
+            turn.posted = scratch.posted;
+        }
+    }
+}
+
+/// Cuts a text as its caller asked.
 pub fn ending(salt: &Salt, limits: &Limits, reading: &Reading, finish: Finish) -> Ending {
     let whole = reading.text.as_deref().unwrap_or_default();
     let (text, cut) = clip::cut(limits, whole);
@@ -35,45 +70,78 @@ pub fn ending(salt: &Salt, limits: &Limits, reading: &Reading, finish: Finish) -
             .cloned()
             .collect(),
         text,
+        calls: Vec::new(),
     };
-    Ending {
-        answer,
-        whole: said(salt, whole),
-    }
+    Ending::of(salt, answer, whole)
+}
+
+/// Calls as their caller gets them. The answer made once more has the same ids.
+pub fn called(salt: &Salt, run: &Run, calls: Vec<form::Call>) -> Vec<ToolCall> {
+    let id = |at: u64| {
+        let (turn, at) = (run.id.0.to_le_bytes(), at.to_le_bytes());
+        let hash = salt.hash("call id", [turn.as_slice(), &run.request, &at]);
+        let hex: String = hash
+            .iter()
+            .take(12)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("call_{hex}")
+    };
+    let calls = (0..).zip(calls).map(|(at, call)| ToolCall {
+        id: id(at),
+        name: call.name,
+        arguments: call.arguments,
+    });
+    calls.collect()
 }
 
 /// Moves the tip over the turn, as its caller sees it. A turn that was moved over before is not
 /// moved over again.
-pub fn advance(
-    store: &Store,
-    salt: &Salt,
-    slot: &Slot,
-    turn: &Turn,
-    (answer, reading): (&Answer, &Reading),
-) {
+pub fn advance(salt: &Salt, run: &Run, slot: &Slot, turn: &Turn, told: (&Ending, &Reading)) {
+    let (ending, reading) = told;
+    let note = |turn: &mut Turn| ending.note(turn);
     if slot.look(|branch| branch.tip != turn.before) {
+        run.note(note);
         return;
     }
-    let said = said(salt, &answer.text);
-    store.advance(slot, |branch| {
+    let said = answered(salt, &ending.answer);
+    run.advance(slot, note, |branch| {
         branch.tip = turn.prompted.then(salt, &said);
         branch.extend_window(turn.window.iter().copied().chain([cut(&said)]));
         branch.seen = Some(reading.seen.clone());
         branch.doubted = false;
+        branch.form = ending.form;
         if reading.foreign {
             branch.state = State::Closed;
         }
     });
 }
 
-/// What an assistant message with this text is known by in a history.
-pub fn said(salt: &Salt, text: &str) -> Digest {
+/// What an assistant message with this answer is known by in a history.
+pub fn answered(salt: &Salt, answer: &Answer) -> Digest {
     let message = Message {
         role: Role::Assistant,
-        text: text.to_owned(),
-        calls: Vec::new(),
+        text: answer.text.clone(),
+        calls: answer.calls.clone(),
         answers: None,
         parts: Vec::new(),
     };
     digest(salt, &message)
+}
+
+/// What the whole of a text is known by.
+pub fn said(salt: &Salt, whole: &str) -> Digest {
+    let answer = Answer {
+        text: whole.to_owned(),
+        ..Answer::default()
+    };
+    answered(salt, &answer)
+}
+
+/// Where the conversation stands once the turn is answered.
+pub fn point(salt: &Salt, turn: &Turn, answer: &Answer, reading: &Reading) -> Point {
+    Point {
+        tip: turn.prompted.then(salt, &answered(salt, answer)),
+        seen: reading.seen.clone(),
+    }
 }

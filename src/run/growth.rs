@@ -24,8 +24,12 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// What may be sent by now, of a text that a read shows.
+    /// What may be sent by now, of a text that a read shows. Of one that is to have a form, nothing may:
+    /// whether it has is told by the whole.
     pub fn show(&mut self, text: &str) -> Arc<str> {
+        if self.turn.form.is_some() {
+            return Arc::from("");
+        }
         if !text.starts_with(&self.whole) {
             *self = Self::new(self.turn);
         }

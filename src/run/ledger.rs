@@ -7,7 +7,9 @@ use std::time::Duration;
 use dashmap::DashMap;
 
 use super::Error;
-use super::audience::{Callers, May, RequestKey, Run};
+use super::ask::RequestKey;
+use super::audience::{Callers, May, Run};
+use super::responses::Responses;
 use crate::clock::Moment;
 use crate::conversation::Repeat;
 use crate::store::Store;
@@ -25,6 +27,9 @@ const SWEPT_AT_ONCE: usize = 4;
 /// delivered.
 const PASSED_OVER: usize = 64;
 
+/// How many of the newest equal runs a request is compared with: more of them is nobody's retry.
+const EQUAL: usize = 64;
+
 /// The runs that a repeated request may attach to.
 #[derive(Debug)]
 pub struct Ledger {
@@ -34,6 +39,8 @@ pub struct Ledger {
     order: Mutex<VecDeque<Arc<Run>>>,
     /// Taken while a request with an `Idempotency-Key` looks for its run and begins one.
     one_at_a_time: Mutex<()>,
+    /// Those that can be asked for by an id, for longer than any request attaches to them.
+    pub responses: Responses,
     keep: Duration,
     max: usize,
 }
@@ -56,7 +63,9 @@ fn longest_told() -> Duration {
 
 impl Ledger {
     pub fn new(store: Arc<Store>, keep: Duration, max: usize) -> Self {
+        let bounds = store.bounds();
         Self {
+            responses: Responses::new(bounds.max, bounds.max_age),
             store,
             runs: DashMap::new(),
             keyed: DashMap::new(),
@@ -115,8 +124,10 @@ impl Ledger {
             }
             return Ok(take(&run, &|_, error| stands(error)).then_some(run));
         }
-        let runs = self.runs.get(request).map(|runs| runs.clone());
-        let newest: Vec<Arc<Run>> = runs.into_iter().flatten().rev().collect();
+        let runs = self.runs.get(request);
+        let newest: Vec<Arc<Run>> = runs.map_or_else(Vec::new, |runs| {
+            runs.iter().rev().take(EQUAL).cloned().collect()
+        });
         let owed = |callers: &Callers, error: Option<&Error>| {
             let since = callers.times.left.max(callers.times.ended);
             let lately = since.is_some_and(|since| self.ago(since) < self.keep);
@@ -143,6 +154,9 @@ impl Ledger {
         for run in self.swept() {
             self.forget(&run);
         }
+        for run in self.responses.swept(&self.store) {
+            self.forget_response(&run);
+        }
     }
 
     /// Takes up a run that an earlier process has left, unless nothing will be asked of it any more.
@@ -156,13 +170,39 @@ impl Ledger {
 
     /// Puts a run in the place of one that has ended, under the same record.
     pub fn replace(&self, ended: &Arc<Run>, run: &Arc<Run>) {
-        // In this order: a request that looks in between finds one of them.
-        self.enter(run);
+        self.responses.replace(ended, run);
+        let listed = self.runs.get(&ended.request);
+        let is_listed =
+            listed.is_some_and(|runs| runs.iter().any(|other| Arc::ptr_eq(other, ended)));
+        if is_listed {
+            // In this order: a request that looks in between finds one of them.
+            self.enter(run);
+        } else {
+            self.responses.rest(run);
+        }
         self.order().retain(|other| !Arc::ptr_eq(other, ended));
         self.strike(ended);
     }
 
+    /// Notes that the answer of a response is in memory again, until it is swept.
+    pub fn awaken(&self, run: &Arc<Run>) {
+        if self.responses.awaken(run) {
+            self.order().push_back(run.clone());
+        }
+    }
+
+    /// Nobody can ask for it by its id any more. Its request may still be repeated.
+    pub fn forget_response(&self, run: &Arc<Run>) {
+        let rested = self.responses.rests(run);
+        self.responses.remove(run);
+        run.unkeep();
+        if rested {
+            run.forget();
+        }
+    }
+
     fn enter(&self, run: &Arc<Run>) {
+        self.responses.enter(run);
         self.runs.entry(run.request).or_default().push(run.clone());
         if let Some(key) = run.keyed {
             self.keyed.insert(key, run.clone());
@@ -211,8 +251,13 @@ impl Ledger {
         let left_lately = times
             .left
             .is_some_and(|left| self.ago(left) < RETRIED_WITHIN);
-        if callers.live > 0 || keyed || left_lately {
+        if !callers.is_alone() || keyed || left_lately {
             return false;
+        }
+        if callers.kept.is_some() {
+            // It is asked for by its id, most often soon.
+            let last = times.written.max(times.left).max(Some(ended));
+            return last.is_none_or(|last| self.ago(last) > self.keep);
         }
         match (times.written, times.told) {
             (Some(written), _) => self.ago(written) > RETRIED_WITHIN,
@@ -234,8 +279,17 @@ impl Ledger {
         self.store.now().since(moment)
     }
 
+    /// Nothing attaches to it any more. A response is still found by its id, and its answer in its
+    /// thread.
     fn forget(&self, run: &Arc<Run>) {
         self.strike(run);
+        if run.record().is_some() && self.responses.rest(run) {
+            if let Some(resting) = run.at_rest() {
+                self.responses.replace(run, &resting);
+            }
+            return;
+        }
+        self.responses.remove(run);
         run.forget();
     }
 

@@ -7,14 +7,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::audience::{Ask, RequestKey, Run};
+use super::apart::Hashed;
+use super::audience::Run;
+use super::base::{Ground, keeps_instructions};
 use super::calls::Calls;
 use super::carry::Carry;
 use super::ledger::Ledger;
+use super::notes::Notes;
 use super::pace::Pace;
+use super::responses::kept;
 use super::restart::Left;
 use super::share::{Share, Shares};
-use super::subscription::Subscription;
+use super::subscription::{Seat, Subscription};
 use super::{Answer, Error, Finish, Place};
 use crate::clock::{Clock, Moment};
 use crate::config::{self, Config};
@@ -22,12 +26,13 @@ use crate::conversation::resolve::{Continuation, Hashes, Resolver, Secrets, Unre
 use crate::conversation::salt::Salt;
 use crate::conversation::transcript::{self, Lead};
 use crate::conversation::{Decision, Plan, Turn};
+use crate::form::{self, Form};
 use crate::ids::{Digest, Handle};
 use crate::metrics::{Metrics, Outcome};
 use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Nowhere};
 use crate::store::record::Phase;
-use crate::store::{Bounds, BranchId, Restored, Store};
+use crate::store::{Bounds, Branch, BranchId, Restored, Store};
 use crate::upstream::Upstream;
 
 /// Starts runs, and gives callers a place at them.
@@ -48,7 +53,10 @@ pub struct Shared {
     strict: bool,
     /// Bytes of earlier conversation that begin a thread.
     pub transcript: usize,
+    /// How often an answer that is not in the form that was asked for is mended.
+    pub repairs: u32,
     pub ledger: Ledger,
+    pub notes: Notes,
     pub active: Shares,
     pub left: Left,
     tasks: TaskTracker,
@@ -61,6 +69,12 @@ pub struct NotStarted {
     pub error: Error,
     /// `None` where the turn was not resolved.
     pub place: Option<Place>,
+}
+
+impl NotStarted {
+    pub fn without_place(error: Error) -> Self {
+        Self { error, place: None }
+    }
 }
 
 /// What runs rest on.
@@ -105,6 +119,7 @@ impl Runner {
         };
         let store = Arc::new(Store::new(bounds, clock, backend));
         store.restore(restored.branches, restored.handles);
+        store.restore_conversations(restored.conversations);
         let salt = secrets.salt.clone();
         let queue = config.run.queue;
         let (side_calls, keep) = (conversations.side_calls, config.run.keep_answers);
@@ -112,6 +127,7 @@ impl Runner {
             calls: Calls::new(config, upstream, metrics.clone(), salt.clone()),
             resolver: Resolver::new(secrets, store.clone(), side_calls, queue),
             ledger: Ledger::new(store.clone(), keep, config.run.max_answers),
+            notes: Notes::new(bounds.max, bounds.max_age),
             active: Shares::new(config.run.max_active, config.run.max_active_per_key),
             salt,
             store,
@@ -119,6 +135,7 @@ impl Runner {
             metrics,
             settings: config.run.clone(),
             strict: config.store.strict,
+            repairs: config.structured.repairs,
             transcript: usize::try_from(conversations.transcript).unwrap_or(usize::MAX),
             left: Left::default(),
             tasks: TaskTracker::new(),
@@ -131,36 +148,56 @@ impl Runner {
     }
 
     /// Finds the thread that the turn belongs to, and starts its run or attaches to one.
-    pub fn start(&self, turn: Turn) -> Result<Subscription, NotStarted> {
+    pub fn start(&self, turn: impl Into<Hashed>) -> Result<Subscription, NotStarted> {
+        Ok(self.begin(turn.into())?.1)
+    }
+
+    /// The run, and a place at it.
+    pub fn begin(&self, turn: Hashed) -> Result<(Arc<Run>, Subscription), NotStarted> {
+        let Hashed { mut turn, hashes } = turn;
         let shared = &self.0;
-        let unresolved = |error| NotStarted { error, place: None };
         self.resume(&turn.caller);
-        let ask = shared.ask(&turn);
+        let ask = shared.ask(&turn, turn.choice);
         let keyed = ask.keyed.as_ref();
+        let kept = kept(&turn);
+        let follows = shared.followed(&mut turn);
+        let found = follows.as_ref().ok().and_then(Option::as_ref);
         // Before the turnstile, at which others wait.
-        let hashes = Hashes::of(&shared.salt, &turn);
+        let hashes = shared.hashes(&turn, found, hashes);
         let turnstile = shared.ledger.turnstile(keyed);
         let attached = shared
             .ledger
             .attach(&ask.request, keyed, &turn.repeat)
-            .map_err(|_| unresolved(Error::KeyReused))?;
+            .map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         if let Some(run) = attached.filter(|_| !is_planted(Bug::NoRepeats)) {
-            return Ok(self.attach(run, turn, hashes));
+            let ground = Ground::on(follows.ok().flatten());
+            let seat = self.attach(run.clone(), turn, hashes, ground);
+            return Ok((run, seat));
         }
-        let share = shared.share(&turn, &hashes).map_err(unresolved)?;
-        let resolved = shared
-            .resolver
-            .resolve(&turn, &hashes)
-            .map_err(not_resolved)?;
+        let follows = follows.map_err(NotStarted::without_place)?;
+        let share = shared.share(&turn, &hashes);
+        let share = share.map_err(NotStarted::without_place)?;
+        let (ground, hashes) = shared.grounded(&mut turn, hashes, follows);
+        let resolved = shared.resolve(&turn, &hashes, ground.follows.as_ref());
+        let resolved = match resolved {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                shared.put_back(&turn, ground.items);
+                return Err(not_resolved(error));
+            }
+        };
         let place = Place {
             conversation: resolved.conversation.to_string(),
             decision: resolved.decision,
             is_replay: false,
         };
-        let run = Run::new(ask, place, shared.store.clone());
+        let run = Run::new(ask, place, kept, shared.store.clone());
         let deadline = turn.deadline;
         match resolved.continuation {
             Continuation::Local(text) => {
+                if run.response.is_some() {
+                    shared.ledger.add(&run);
+                }
                 run.end(Ok(Arc::new(Answer {
                     text,
                     ..Answer::default()
@@ -179,22 +216,30 @@ impl Runner {
                     conversation: resolved.conversation,
                     limit: Instant::now() + shared.settings.limit,
                     doubt: false,
+                    ground,
                 };
                 shared.set_off(carry.out(continuation), share);
             }
         }
         drop(turnstile);
-        Ok(self.subscribe(run, deadline, false))
+        let seat = self.subscribe(run.clone(), deadline, Seat::Own);
+        Ok((run, seat))
     }
 
     /// A place at a run that the request is a repetition of; a run that an earlier process has left is
     /// carried on.
-    fn attach(&self, run: Arc<Run>, turn: Turn, hashes: Hashes) -> Subscription {
+    pub fn attach(
+        &self,
+        run: Arc<Run>,
+        turn: Turn,
+        hashes: Hashes,
+        ground: Ground,
+    ) -> Subscription {
         let shared = &self.0;
         let deadline = turn.deadline;
-        run.wants(&turn.limits);
+        run.wants(&turn);
         let Some(left) = run.wake() else {
-            return self.subscribe(run, deadline, true);
+            return self.subscribe(run, deadline, Seat::Attached);
         };
         let carry = Carry {
             shared: shared.clone(),
@@ -203,26 +248,29 @@ impl Runner {
             conversation: Handle(left.conversation.as_str().into()),
             limit: Instant::now() + shared.settings.limit,
             doubt: left.phase == Phase::Unknown,
+            ground,
             turn,
         };
         let share = shared.active.take_anyway(run.tenant);
         let was_answered = matches!(left.phase, Phase::Answered(_));
         shared.set_off(carry.on(left), Some(share));
-        let seat = self.subscribe(run, deadline, false);
-        if was_answered { seat.replaying() } else { seat }
+        let seat = if was_answered {
+            Seat::Recalled
+        } else {
+            Seat::Own
+        };
+        self.subscribe(run, deadline, seat)
     }
 
     /// What [`Runner::start`] would do; nothing is posted, claimed or remembered.
-    pub fn plan(&self, turn: &Turn) -> Result<Plan, NotStarted> {
+    pub fn plan(&self, turn: impl Into<Hashed>) -> Result<Plan, NotStarted> {
+        let Hashed { mut turn, hashes } = turn.into();
         let shared = &self.0;
-        let ask = shared.ask(turn);
+        let ask = shared.ask(&turn, turn.choice);
         let attached = shared
             .ledger
             .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
-        let attached = attached.map_err(|_| NotStarted {
-            error: Error::KeyReused,
-            place: None,
-        })?;
+        let attached = attached.map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         if let Some(run) = attached {
             return Ok(Plan {
                 conversation: run.watch().borrow().place.conversation.clone(),
@@ -230,22 +278,26 @@ impl Runner {
                 posts: None,
             });
         }
-        let hashes = Hashes::of(&shared.salt, turn);
+        let follows = shared.followed(&mut turn);
+        let follows = follows.map_err(|error| NotStarted { error, place: None })?;
+        let hashes = shared.hashes(&turn, follows.as_ref(), hashes);
         let (decision, conversation, branch) = shared
-            .resolver
-            .preview(turn, &hashes)
+            .preview(&turn, &hashes, follows.as_ref())
             .map_err(not_resolved)?;
-        let held = branch.map(|slot| slot.look(|branch| branch.instructions));
-        let lead = match held {
-            Some(held) => shared.lead_of_append(turn, &hashes, &held),
+        let lead = match branch.map(|slot| slot.branch()) {
+            Some(held) => shared.lead_of_append(&turn, &hashes, &held),
             None => Lead {
                 instructions: turn.instructions.as_deref(),
                 updated: false,
                 transcript: transcript::bounded(&turn.history, shared.transcript),
+                form: turn.form.as_deref().map(Form::block),
             },
         };
         let prompt = transcript::prompt(&turn.history, &turn.prompt);
-        let posts = (decision != Decision::Local).then(|| transcript::posted(&lead, &prompt));
+        // What a new thread begins with, its old one would have to be read for.
+        let is_known =
+            decision != Decision::Local && (decision != Decision::Forked || follows.is_none());
+        let posts = is_known.then(|| transcript::posted(&lead, &prompt));
         Ok(Plan {
             conversation: conversation.to_string(),
             decision,
@@ -265,8 +317,8 @@ impl Runner {
         self.0.tasks.wait().await;
     }
 
-    fn subscribe(&self, run: Arc<Run>, deadline: Duration, attached: bool) -> Subscription {
-        Subscription::new(run, deadline, attached, self.0.metrics.clone())
+    pub fn subscribe(&self, run: Arc<Run>, deadline: Duration, seat: Seat) -> Subscription {
+        Subscription::new(run, deadline, seat, self.0.metrics.clone())
     }
 }
 
@@ -289,8 +341,10 @@ impl Shared {
             self.flushed().await;
             return Ok(());
         }
-        let written = self.store.flushed().await;
-        written.map_err(|_| Error::StateUnwritable)
+        match self.store.flushed().await {
+            Ok(()) if !self.store.is_degraded() => Ok(()),
+            _ => Err(Error::StateUnwritable),
+        }
     }
 
     /// Makes sure that a branch's thread is never posted to again.
@@ -329,54 +383,29 @@ impl Shared {
         self.tasks.spawn(Box::pin(run));
     }
 
-    fn ask(&self, turn: &Turn) -> Ask {
-        Ask {
-            tenant: turn.caller.tenant,
-            request: self.request_key(turn),
-            keyed: self.idempotency_key(turn),
-        }
-    }
-
-    /// What makes a request the same request.
-    fn request_key(&self, turn: &Turn) -> RequestKey {
-        let names = &turn.names;
-        let handle = names.handle.as_ref().map_or("", |handle| &handle.0);
-        let fields = [
-            if is_planted(Bug::OneTenant) {
-                &[]
-            } else {
-                turn.caller.tenant.0.as_slice()
-            },
-            turn.repeat.body.as_slice(),
-            handle.as_bytes(),
-            names.narrow.as_deref().unwrap_or_default().as_bytes(),
-        ];
-        let users = names.users.iter().map(String::as_bytes);
-        self.salt.hash("request", fields.into_iter().chain(users))
-    }
-
-    fn idempotency_key(&self, turn: &Turn) -> Option<RequestKey> {
-        let key = turn.repeat.idempotency_key.as_ref()?;
-        let fields = [turn.caller.tenant.0.as_slice(), key.as_bytes()];
-        Some(self.salt.hash("idempotency key", fields))
-    }
-
-    /// What leads a prompt on a thread that knows instructions with the hash `held`. Where a
-    /// request is new text alone, saying no instructions leaves those that are.
-    pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, held: &[u8; 32]) -> Lead<'a> {
-        let silent = turn.history.is_empty() && turn.instructions.is_none();
-        let updated = !silent && hashes.instructions != *held;
+    /// What is said around a prompt on a thread that was told this much. Where a request is new text
+    /// alone, saying no instructions leaves those that are.
+    pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, held: &Branch) -> Lead<'a> {
+        let updated = !keeps_instructions(turn) && hashes.instructions != held.instructions;
+        let form = match &turn.form {
+            Some(form) if hashes.form == held.form || is_planted(Bug::FormWithheld) => {
+                Some(form.reminder())
+            }
+            Some(form) => Some(form.block()),
+            None => held.form.map(|_| form::WITHDRAWN),
+        };
         Lead {
             instructions: turn.instructions.as_deref().filter(|_| updated),
             updated,
-            transcript: None,
+            transcript: self.added(turn),
+            form,
         }
     }
 }
 
 fn not_resolved(unresolved: Unresolved) -> NotStarted {
     let place = match &unresolved {
-        Unresolved::NoConversation(_) => None,
+        Unresolved::NoConversation(_) | Unresolved::NoResponse(_) => None,
         Unresolved::TooManyWaiting(handle) => Some(Place {
             conversation: handle.to_string(),
             decision: Decision::Appended,
@@ -393,11 +422,13 @@ fn not_resolved(unresolved: Unresolved) -> NotStarted {
 pub fn outcome(ended: &Result<Arc<Answer>, Error>) -> Outcome {
     match ended {
         Ok(answer) => match answer.finish {
-            Finish::Stop => Outcome::Completed,
+            Finish::Stop | Finish::Calls => Outcome::Completed,
             Finish::Length => Outcome::Incomplete,
         },
         Err(error) => match error {
-            Error::Failed(_) | Error::Upstream { .. } | Error::Internal => Outcome::Failed,
+            Error::Failed(_) | Error::Unformed(_) | Error::Upstream { .. } | Error::Internal => {
+                Outcome::Failed
+            }
             Error::Cancelled(_) => Outcome::Cancelled,
             Error::Expired | Error::Timeout => Outcome::Expired,
             Error::OutcomeUnknown => Outcome::Unknown,
@@ -406,6 +437,9 @@ pub fn outcome(ended: &Result<Arc<Answer>, Error>) -> Outcome {
             | Error::ShuttingDown
             | Error::StateUnwritable => Outcome::Unreachable,
             Error::NoConversation(_)
+            | Error::NoResponse(_)
+            | Error::NotFollowable(..)
+            | Error::OutOfSight(_)
             | Error::KeyReused
             | Error::TooManyWaiting
             | Error::TooManyRuns

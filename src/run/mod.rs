@@ -1,34 +1,46 @@
 //! One turn carried out on one thread: post the message, poll, report what happens.
 
 pub mod answer;
+pub mod apart;
+pub mod ask;
 pub mod audience;
+pub mod base;
 pub mod baseline;
 pub mod breaker;
 pub mod budget;
 pub mod calls;
 pub mod carry;
+pub mod choice;
 pub mod clip;
 pub mod ending;
 pub mod growth;
+pub mod items;
 pub mod ledger;
 pub mod listing;
 pub mod live;
+pub mod mend;
+pub mod notes;
+pub mod outlive;
 pub mod pace;
 pub mod poll;
 pub mod post;
+pub mod progress;
+pub mod recall;
 pub mod replay;
+pub mod responses;
 pub mod restart;
 pub mod resume;
 pub mod share;
 pub mod subscription;
 pub mod tokens;
+pub mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::share::Full;
-use crate::conversation::Decision;
 use crate::conversation::resolve::Unresolved;
+use crate::conversation::{Decision, ToolCall};
 use crate::upstream::Annotation;
 
 /// What a run reports to each of its callers, in order.
@@ -48,8 +60,20 @@ pub enum RunEvent {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     pub text: String,
+    /// Calls of the caller's functions; then there is no text.
+    pub calls: Vec<ToolCall>,
     pub finish: Finish,
     pub annotations: Vec<Annotation>,
+}
+
+impl Answer {
+    /// The sources of what is left of the text: a cut may have taken the place of some.
+    pub fn sources(&self) -> impl Iterator<Item = &Annotation> {
+        let end = self.text.chars().count();
+        self.annotations
+            .iter()
+            .filter(move |source| source.end <= end)
+    }
 }
 
 /// Why an answer ends where it ends.
@@ -60,6 +84,8 @@ pub enum Finish {
     Stop,
     /// The caller's `max_tokens` were used up, or the upstream ended the run early.
     Length,
+    /// It calls functions of the caller's.
+    Calls,
 }
 
 /// Where a turn stands among conversations; told with every answer to it.
@@ -107,6 +133,21 @@ pub enum Error {
     /// The upstream answered with nonsense, before or after it took the message.
     #[error("the upstream gave no usable answer: {what}")]
     Upstream { what: String, posted: bool },
+    /// The answer is not what was asked for, and could not be mended; in the checker's words.
+    #[error("the answer is not in the form that was asked for: {0}")]
+    Unformed(String),
+    /// No response of the tenant has this id.
+    #[error("there is no response {0} here")]
+    NoResponse(String),
+    /// A response has no answer that a request could follow on.
+    #[error("nothing can follow on the response {0}: it {1}")]
+    NotFollowable(String, &'static str),
+    /// How a conversation went on up to a response is not shown any more.
+    #[error(
+        "the conversation has gone on too far after the response {0} to begin again there; send the \
+         earlier messages themselves as input"
+    )]
+    OutOfSight(String),
     /// The run failed, in the upstream's words.
     #[error("the run failed: {0}")]
     Failed(String),
@@ -135,9 +176,13 @@ impl Error {
             | Self::Failed(_)
             | Self::Cancelled(_)
             | Self::Expired
+            | Self::Unformed(_)
             | Self::Internal => true,
             Self::Upstream { posted, .. } => *posted,
             Self::NoConversation(_)
+            | Self::NoResponse(_)
+            | Self::NotFollowable(..)
+            | Self::OutOfSight(_)
             | Self::KeyReused
             | Self::TooManyWaiting
             | Self::TooManyRuns
@@ -167,6 +212,7 @@ impl From<Unresolved> for Error {
     fn from(unresolved: Unresolved) -> Self {
         match unresolved {
             Unresolved::NoConversation(handle) => Self::NoConversation(handle.to_string()),
+            Unresolved::NoResponse(id) => Self::NoResponse(id.to_string()),
             Unresolved::TooManyWaiting(_) => Self::TooManyWaiting,
         }
     }

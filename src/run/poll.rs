@@ -8,7 +8,8 @@ use super::answer::{Reading, read_off};
 use super::audience::Run;
 use super::calls::Calls;
 use super::listing::Listing;
-use super::pace::Pace;
+use super::pace::estimate::Bracket;
+use super::pace::{Beat, Pace, Rhythm};
 use super::post::Accepted;
 use super::{Error, Finish};
 use crate::conversation::Caller;
@@ -43,6 +44,8 @@ pub struct Poll<'a> {
     pub run: &'a Run,
     /// The run may have been under way for long, and no read of it is remembered.
     pub wary: bool,
+    /// How long it had been under way before it was followed here.
+    pub age: Duration,
 }
 
 /// How a run ended.
@@ -58,6 +61,8 @@ pub enum Ended {
 /// What is kept from poll to poll.
 struct Progress {
     posted: Instant,
+    /// Since when reads have shown it ended.
+    ended: Option<Instant>,
     polls: u32,
     failures: u32,
     last_pending: Instant,
@@ -76,32 +81,35 @@ impl Poll<'_> {
     /// Polls to the end. `grown` is told the answer's text whenever a read shows any.
     pub async fn follow(&self, accepted: &Accepted, mut grown: impl FnMut(u32, &str)) -> Ended {
         let _followed = self.calls.follow();
+        let rhythm = self.pace.rhythm(&self.calls.key(self.caller));
         let now = Instant::now();
         let mut progress = Progress {
             posted: now,
             polls: 0,
             failures: 0,
             last_pending: now,
+            ended: None,
             missing: None,
             partial: None,
             ungrown: 0,
             unseen: accepted.seen.keys.is_empty(),
             lost_once: false,
         };
+        let mut last = now;
         let mut due = now;
         match accepted.posted.status {
             Some(RunStatus::Completed | RunStatus::Incomplete) => {}
             Some(status @ (RunStatus::Failed | RunStatus::Cancelled | RunStatus::Expired)) => {
                 return Ended::Failed(ending(status, accepted.posted.failure.as_deref()));
             }
-            Some(RunStatus::Pending) | None => due += self.wait(0),
+            Some(RunStatus::Pending) | None => due += self.wait(&rhythm, &progress),
         }
         loop {
             if due >= self.limit {
                 sleep_until(self.limit).await;
                 return Ended::Failed(Error::Expired);
             }
-            self.sleep_until(due).await;
+            self.sleep_until(due, last).await;
             progress.polls += 1;
             let read = self.calls.read(self.caller, self.thread);
             let Ok(answer) = timeout_at(self.limit, read).await else {
@@ -115,8 +123,11 @@ impl Poll<'_> {
                     let reading = read_off(&accepted.seen, self.mark, &listing);
                     grown(progress.polls, reading.text.as_deref().unwrap_or_default());
                     match self.judge(&mut progress, &listing, reading) {
-                        Some(ended) => return self.left(ended),
-                        None => self.wait(progress.polls),
+                        Some(ended) => {
+                            self.learn(&rhythm, &progress);
+                            return self.left(ended);
+                        }
+                        None => self.wait(&rhythm, &progress),
                     }
                 }
                 Err(error) => match self.stumble(&mut progress, &error) {
@@ -124,17 +135,50 @@ impl Poll<'_> {
                     Err(ended) => return ended,
                 },
             };
-            due = Instant::now() + wait;
+            last = Instant::now();
+            due = last + wait;
         }
     }
 
-    fn wait(&self, polls: u32) -> Duration {
-        let runs = self.calls.followed();
-        self.pace.wait_among(runs, self.thread, polls)
+    fn wait(&self, rhythm: &Rhythm<'_>, progress: &Progress) -> Duration {
+        let beat = Beat {
+            so_far: self.age + progress.posted.elapsed(),
+            polls: progress.polls,
+            runs: self.calls.followed(),
+        };
+        rhythm.wait(self.thread, beat)
+    }
+
+    /// What the polls have shown of how long the run has taken.
+    fn learn(&self, rhythm: &Rhythm<'_>, progress: &Progress) {
+        let seconds = |at: Instant| (self.age + (at - progress.posted)).as_secs_f64();
+        let after = if progress.last_pending == progress.posted {
+            0.0
+        } else {
+            seconds(progress.last_pending)
+        };
+        let Some(ended) = progress.ended.filter(|_| progress.polls > 0) else {
+            return;
+        };
+        let by = seconds(ended);
+        rhythm.saw(Bracket { after, by });
+    }
+
+    /// Sleeps until the next poll is due, which it is soon when the machine has slept. `last` is when
+    /// the thread was read.
+    async fn sleep_until(&self, due: Instant, last: Instant) {
+        tokio::select! {
+            biased;
+            () = self.sleep_while_unheard(due) => {}
+            () = self.calls.wakings.next() => {
+                let soon = Instant::now() + self.pace.soon(self.thread, last);
+                sleep_until(soon.min(self.limit)).await;
+            }
+        }
     }
 
     /// Sleeps until the next poll is due; up to twice as long while nobody waits for the answer.
-    async fn sleep_until(&self, due: Instant) {
+    async fn sleep_while_unheard(&self, due: Instant) {
         let wait = due.saturating_duration_since(Instant::now());
         sleep_until(due).await;
         let latest = self.limit.min(due + wait);
@@ -177,9 +221,11 @@ impl Poll<'_> {
     fn judge(&self, progress: &mut Progress, listing: &Listing, reading: Reading) -> Option<Ended> {
         let now = Instant::now();
         let status = listing.status.unwrap_or(RunStatus::Pending);
+        progress.ended.get_or_insert(now);
         let finish = match status {
             RunStatus::Pending => {
                 progress.last_pending = now;
+                progress.ended = None;
                 progress.missing = None;
                 progress.ungrown = 0;
                 if listing.status.is_some() && reading.text.is_some() {

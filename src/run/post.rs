@@ -242,7 +242,8 @@ impl Post<'_> {
         let gap = self.pace.min_gap().max(SEARCHED_FOR / SEARCHES);
         for _ in 0..SEARCHES {
             sleep(gap).await;
-            match self.calls.read(self.caller, thread).await {
+            let read = self.calls.read_at_last(self.caller, thread, self.limit);
+            match read.await {
                 Ok(shown) if is_shown(&seen, mark, &shown) => {
                     // This read was a poll: whatever it says of the run, the next one says too.
                     return Ok(Accepted {

@@ -29,16 +29,14 @@ impl Carry {
         if why == Why::Unknown && self.shared.settings.on_unknown == OnUnknown::Tell {
             return Err(Error::OutcomeUnknown);
         }
-        let transcript = if !self.turn.history.is_empty() {
+        let transcript = if self.carries_its_past() {
             self.transcript_of_history()
-        } else if matches!(why, Why::Lost | Why::Vanished) && branch.seen.is_some() {
-            return Err(Error::NoConversation(self.conversation.to_string()));
         } else {
             if matches!(why, Why::Unknown | Why::Foreign) {
                 // It was read just now.
                 sleep(self.shared.pace.min_gap()).await;
             }
-            match self.transcript_of_branch(&branch).await {
+            match self.past_of(&branch, why).await {
                 Err(_) if why == Why::Unknown => return Err(Error::OutcomeUnknown),
                 told => told?,
             }
@@ -46,11 +44,12 @@ impl Carry {
         let key = (self.turn.caller.tenant, self.conversation.clone());
         let record = self.shared.store.handle(&key);
         let delta = record.is_none_or(|record| record.delta);
+        let adds = delta && !self.carries_its_past();
         let held = self
             .shared
             .resolver
-            .anew(&self.turn, &self.hashes, &self.conversation);
-        if self.turn.history.is_empty() {
+            .anew(&self.turn, &self.hashes, &self.conversation, adds);
+        if !self.carries_its_past() {
             self.shared.store.change(&held.slot, |new| {
                 new.tip = branch.tip;
                 new.window = branch.window;
@@ -72,43 +71,47 @@ impl Carry {
 
     /// What the caller of a branch was told so far: by the branch's own thread, or, where no turn has
     /// ended there yet, by the one that it has replaced.
-    async fn transcript_of_branch(&self, branch: &Branch) -> Result<Option<String>, Error> {
+    pub async fn messages_of_branch(&self, branch: &Branch) -> Result<Vec<Message>, Error> {
         let mut branch = Cow::Borrowed(branch);
         loop {
             if let (Some(thread), Some(seen)) = (&branch.thread, &branch.seen) {
-                return self.transcript_of_thread(thread, seen).await;
+                let told = self.messages_of_thread(thread, seen).await?;
+                return told.ok_or(Error::Unreachable);
             }
             let Some(origin) = branch.origin else {
-                return Ok(None);
+                return Ok(Vec::new());
             };
             let Some(slot) = self.shared.store.branch(origin) else {
-                return Err(Error::NoConversation(self.conversation.to_string()));
+                return Err(self.lost());
             };
             branch = Cow::Owned(slot.branch());
         }
     }
 
-    /// The conversation as its thread shows it up to our last read, for a caller that sends new
-    /// text alone.
-    async fn transcript_of_thread(
+    /// The conversation as its thread shows it up to an earlier read, for a caller that sends new text
+    /// alone. `None` where it does not show what that read ended with.
+    pub async fn messages_of_thread(
         &self,
         thread: &ThreadId,
         seen: &Seen,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<Vec<Message>>, Error> {
         let mut lost = false;
+        let mut out_of_sight = false;
         for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller, thread).await {
+            let calls = &self.shared.calls;
+            let read = calls.read_at_last(&self.turn.caller, thread, self.limit);
+            match read.await {
                 Ok(shown) => {
                     if let Some(lines) = in_order(seen, &shown) {
-                        let messages: Vec<Message> = lines.into_iter().map(quoted).collect();
-                        return Ok(transcript::bounded(&messages, self.shared.transcript));
+                        return Ok(Some(lines.into_iter().map(quoted).collect()));
                     }
+                    out_of_sight = true;
                 }
                 Err(upstream::ReadError::KeyRefused(status)) => {
                     return Err(Error::KeyRefused(status));
                 }
                 Err(upstream::ReadError::NoThread) if lost => {
-                    return Err(Error::NoConversation(self.conversation.to_string()));
+                    return Err(self.lost());
                 }
                 // What was read before may be lost for a moment only.
                 Err(upstream::ReadError::NoThread) => lost = true,
@@ -116,11 +119,15 @@ impl Carry {
             }
             sleep(self.shared.pace.back_off(thread, failures, None)).await;
         }
+        if out_of_sight {
+            return Ok(None);
+        }
         Err(Error::Unreachable)
     }
 }
 
-fn quoted(line: &Line) -> Message {
+/// A line of a thread as a message.
+pub fn quoted(line: &Line) -> Message {
     let message = &line.message;
     Message {
         role: match message.role {

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::answer::{Reading, read_off};
+use super::answer::Reading;
 use super::audience::Run;
-use super::carry::Carry;
-use super::ending::{Ending, advance, ending, said};
-use super::listing::Listing;
+use super::carry::{Carry, Outcome};
+use super::ending::{Ending, advance, point, said};
 use super::live::Shared;
+use super::mend::Mend;
 use super::poll::{Ended, Poll};
-use super::post::{Accepted, Post, Unposted};
-use super::replay::TRANSCRIPT_READS;
+use super::post::{Accepted, Post};
+use super::recall::recollect;
 use super::{Error, Finish};
 use crate::config::OnUnknown;
 use crate::conversation::Caller;
 use crate::conversation::queue::Held;
 use crate::ids::Digest;
-use crate::store::BranchId;
 use crate::store::record::{Phase, Turn};
-use crate::upstream::{self, Posted, ThreadId};
+use crate::store::{BranchId, Slot};
+use crate::upstream::{Posted, ThreadId};
 
 /// A turn whose run may be under way. Nothing of it is posted: its text is not remembered.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Resume {
             let seen = self.turn.seen.clone();
             accepted = match post.reconcile(thread, seen, self.turn.posted).await {
                 Ok(accepted) => accepted,
-                Err(unposted) => return self.unposted(unposted),
+                Err(_) => return self.unposted(),
             };
             self.run.note(|turn| turn.phase = Phase::Accepted);
         }
@@ -113,11 +113,12 @@ impl Resume {
             mark: self.turn.posted,
             limit: self.limit,
             wary: true,
+            age: self.shared.store.now().since(self.turn.times.began),
             run: &self.run,
         };
         let report = |polls, _: &str| self.run.report(|progress| progress.polls = polls);
         match poll.follow(&accepted, report).await {
-            Ended::Answered(reading, finish) => self.answered(&reading, finish),
+            Ended::Answered(reading, finish) => self.answered(&reading, finish).await,
             Ended::Lost => {
                 self.close();
                 Stand::Rests(Phase::Lost, interrupted())
@@ -131,10 +132,7 @@ impl Resume {
     }
 
     /// The message did not come to its thread, as far as can be told: it may come yet.
-    fn unposted(&self, unposted: Unposted) -> Stand {
-        if let Unposted::Refused(error @ Error::KeyRefused(_)) = unposted {
-            return Stand::Left(error);
-        }
+    fn unposted(&self) -> Stand {
         self.close();
         match self.shared.settings.on_unknown {
             OnUnknown::Replay => Stand::Rests(Phase::Unknown, interrupted()),
@@ -142,17 +140,37 @@ impl Resume {
         }
     }
 
-    fn answered(&self, reading: &Reading, finish: Finish) -> Stand {
+    async fn answered(&self, reading: &Reading, finish: Finish) -> Stand {
         let salt = &self.shared.salt;
-        let Some(limits) = self.run.limits() else {
-            // Where it is cut, and so what its caller will show of it, only the request says.
+        let Some(wanted) = self.run.wanted() else {
+            // Where it is cut, or in which form it is wanted, and so what its caller will show of it, only
+            // the request says.
             let whole = said(salt, reading.text.as_deref().unwrap_or_default());
             return Stand::Rests(Phase::Answered(whole), interrupted());
         };
-        let ending = ending(salt, &limits, reading, finish);
-        if let Some(held) = &self.held {
-            let told = (&ending.answer, reading);
-            advance(&self.shared.store, salt, &held.slot, &self.turn, told);
+        let mend = Mend {
+            shared: &self.shared,
+            run: &self.run,
+            caller: &self.caller,
+            wanted: &wanted,
+            limit: self.limit,
+        };
+        let ending = match mend.ending(reading, finish).await {
+            Ok(ending) => ending,
+            Err(error @ Error::KeyRefused(_)) => return Stand::Left(error),
+            Err(error) => {
+                self.close();
+                return Stand::Ended(Err(error));
+            }
+        };
+        self.run
+            .reach(point(salt, &self.turn, &ending.answer, reading));
+        match &self.held {
+            Some(held) => {
+                let told = (&ending, reading);
+                advance(salt, &self.run, &held.slot, &self.turn, told);
+            }
+            None => self.run.note(|turn| ending.note(turn)),
         }
         Stand::Ended(Ok(ending))
     }
@@ -163,7 +181,7 @@ impl Resume {
 }
 
 /// Told to a caller that had attached: asking again has the turn carried on.
-fn interrupted() -> Error {
+pub fn interrupted() -> Error {
     Error::Upstream {
         what: "a restart of the proxy interrupted the turn; send the same request again".to_owned(),
         posted: false,
@@ -173,83 +191,67 @@ fn interrupted() -> Error {
 impl Carry {
     /// To the end, from where an earlier process has left the turn.
     pub async fn on(mut self, left: Turn) {
-        let outcome = match self.recollect(&left).await {
-            Ok(Some(ending)) => Ok(ending),
-            Ok(None) => match self.shared.resolver.resolve(&self.turn, &self.hashes) {
-                Ok(resolved) => {
-                    self.conversation.clone_from(&resolved.conversation);
-                    self.run.report(|progress| {
-                        progress.place.conversation = resolved.conversation.to_string();
-                        progress.place.decision = resolved.decision;
-                    });
-                    self.steps(resolved.continuation).await
-                }
-                Err(unresolved) => Err(unresolved.into()),
+        let shown = recollect(&self.shared, &self.turn.caller, &left, self.limit).await;
+        let outcome = match shown {
+            Ok(Some((reading, finish))) => match self.recall(&left, &reading, finish).await {
+                Err(error) if !error.stands() => return self.rest(error),
+                outcome => outcome,
             },
-            Err(error) => {
-                self.shared.put_to_rest(&self.run);
-                self.run.end(Err(error));
-                return;
-            }
+            Ok(None) => self.anew().await,
+            Err(error) => return self.rest(error),
         };
         self.tell(outcome).await;
     }
 
-    /// The answer that the turn had before the restart, as its thread shows it. `None` where the turn
-    /// had none, or the thread is lost.
-    async fn recollect(&self, left: &Turn) -> Result<Option<Ending>, Error> {
-        let (Phase::Answered(_), Some(thread)) = (left.phase, &left.thread) else {
-            return Ok(None);
-        };
-        let thread = ThreadId(thread.as_str().into());
-        let mut fault = Error::Unreachable;
-        let mut lost = false;
-        for failures in 1..=TRANSCRIPT_READS {
-            match self.shared.calls.read(&self.turn.caller, &thread).await {
-                Ok(listing) => match self.recognise(left, &listing) {
-                    Some(ending) => return Ok(Some(ending)),
-                    None => {
-                        fault = Error::Upstream {
-                            what: "the answer is not in its thread any more".to_owned(),
-                            posted: true,
-                        }
-                    }
-                },
-                Err(upstream::ReadError::KeyRefused(status)) => {
-                    return Err(Error::KeyRefused(status));
-                }
-                Err(upstream::ReadError::NoThread) if lost => {
-                    self.shared.close(left.branch);
-                    return Ok(None);
-                }
-                // What was read before may be lost for a moment only.
-                Err(upstream::ReadError::NoThread) => lost = true,
-                Err(upstream::ReadError::Busy(_) | upstream::ReadError::Passing(_)) => {}
-            }
-            sleep(self.shared.pace.back_off(&thread, failures, None)).await;
-        }
-        Err(fault)
+    /// Nothing more can be done for now: the next who asks has the turn carried on.
+    fn rest(&self, error: Error) {
+        self.shared.put_to_rest(&self.run);
+        self.run.end(Err(error));
     }
 
-    /// What one read shows of an answer. Where only this request says how much of it its caller sees,
-    /// the tip is moved by it.
-    fn recognise(&self, left: &Turn, listing: &Listing) -> Option<Ending> {
-        let salt = &self.shared.salt;
-        let reading = read_off(&left.seen, left.posted, listing);
-        let finish = match listing.status {
-            Some(upstream::RunStatus::Incomplete) => Finish::Length,
-            _ => Finish::Stop,
+    /// As a turn that nothing came of.
+    async fn anew(&mut self) -> Outcome {
+        let follows = self.ground.follows.as_ref();
+        let resolved = self.shared.resolve(&self.turn, &self.hashes, follows);
+        let resolved = resolved.map_err(Error::from)?;
+        self.conversation.clone_from(&resolved.conversation);
+        self.run.report(|progress| {
+            progress.place.conversation = resolved.conversation.to_string();
+            progress.place.decision = resolved.decision;
+        });
+        self.steps(resolved.continuation).await
+    }
+
+    /// The answer that the turn had. Where only this request says how much of it its caller sees, or in
+    /// which form, the tip is moved by it.
+    async fn recall(&self, left: &Turn, reading: &Reading, finish: Finish) -> Outcome {
+        let ending = match self.ending(reading, finish).await {
+            Ok(ending) => ending,
+            Err(error) => {
+                if error.stands() {
+                    self.shared.close(left.branch);
+                }
+                return Err(error);
+            }
         };
-        let ending = ending(salt, &self.turn.limits, &reading, finish);
-        if !reading.ours || left.phase != Phase::Answered(ending.whole) {
-            return None;
+        let slot = self.shared.store.branch(BranchId(left.branch));
+        // An answer that was mended stands on a thread of its own; the tip was moved by it before.
+        let is_its_own = |slot: &Arc<Slot>| {
+            let thread = left.thread.as_deref();
+            slot.look(|branch| branch.thread.as_ref().map(|id| &*id.0) == thread)
+        };
+        let Some(slot) = slot.filter(is_its_own) else {
+            self.run.note(|turn| ending.note(turn));
+            return Ok(ending);
+        };
+        let salt = &self.shared.salt;
+        self.run.reach(point(salt, left, &ending.answer, reading));
+        if let Ok(_lease) = slot.lease.try_lock() {
+            let told = (&ending, reading);
+            advance(salt, &self.run, &slot, left, told);
+        } else {
+            self.run.note(|turn| ending.note(turn));
         }
-        if let Some(slot) = self.shared.store.branch(BranchId(left.branch))
-            && let Ok(_lease) = slot.lease.try_lock()
-        {
-            let told = (&ending.answer, &reading);
-            advance(&self.shared.store, salt, &slot, left, told);
-        }
-        Some(ending)
+        Ok(ending)
     }
 }

@@ -1,8 +1,11 @@
 //! A bounded number of places, divided fairly between tenants.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use super::Error;
 use super::live::Shared;
@@ -27,6 +30,8 @@ struct Inner {
     max: usize,
     per_tenant: usize,
     taken: Mutex<Taken>,
+    /// Some were given back.
+    freed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +64,7 @@ impl Shares {
             max,
             per_tenant: per_tenant.min(max),
             taken: Mutex::default(),
+            freed: Notify::new(),
         }))
     }
 
@@ -92,6 +98,18 @@ impl Shares {
             tenant,
             places: places.into(),
         })
+    }
+
+    /// As [`Shares::take`], once there is room.
+    pub async fn wait(&self, tenant: Tenant, bytes: u64) -> Share {
+        loop {
+            let mut freed = pin!(self.0.freed.notified());
+            freed.as_mut().enable();
+            if let Ok(share) = self.take(tenant, bytes) {
+                return share;
+            }
+            freed.await;
+        }
     }
 
     /// A place for work that was taken on long ago, whatever others hold.
@@ -130,6 +148,10 @@ impl Share {
         if left == 0 {
             taken.by.remove(&self.tenant);
         }
+        drop(taken);
+        if back > 0 {
+            self.of.0.freed.notify_waiters();
+        }
     }
 }
 
@@ -142,9 +164,7 @@ impl Drop for Share {
 impl Shared {
     /// A place among the runs; a side call that is answered here needs none.
     pub fn share(&self, turn: &Turn, hashes: &Hashes) -> Result<Option<Share>, Error> {
-        let messages = turn.history.iter().chain(&turn.prompt);
-        let bytes: usize = messages.map(|message| message.text.len()).sum();
-        let full = match self.active.take(turn.caller.tenant, bytes as u64) {
+        let full = match self.active.take(turn.caller.tenant, weight(turn)) {
             Ok(share) => return Ok(Some(share)),
             Err(full) => full,
         };
@@ -157,6 +177,14 @@ impl Shared {
         });
         Err(full.into())
     }
+}
+
+/// The bytes of a turn's text.
+pub fn weight(turn: &Turn) -> u64 {
+    let messages = turn.history.iter().chain(&turn.prompt);
+    let texts: usize = messages.map(|message| message.text.len()).sum();
+    let form = turn.form.as_ref().map_or(0, |form| form.block().len());
+    (texts + form) as u64
 }
 
 fn places(bytes: u64) -> usize {

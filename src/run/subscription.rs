@@ -6,11 +6,26 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::audience::{Leaving, Progress, Run};
+use super::audience::{Leaving, Run};
 use super::live::outcome;
+use super::progress::Progress;
 use super::{Answer, Error, Place, RunEvent};
 use crate::conversation::Decision;
 use crate::metrics::{self, Metrics};
+use crate::store::record::Kept;
+
+/// Whose place at a run it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// Of the request that the run is carried out for.
+    Own,
+    /// Of a request that repeats it.
+    Attached,
+    /// Of a request that repeats it in a later process than the one that it had ended in.
+    Recalled,
+    /// Of one who asks for the response by its id.
+    Reader,
+}
 
 /// One caller's place at a run. Dropped before [`Subscription::delivered`], it is a hang-up.
 #[derive(Debug)]
@@ -18,9 +33,9 @@ pub struct Subscription {
     run: Arc<Run>,
     progress: watch::Receiver<Progress>,
     /// What this caller has been sent.
-    sent: Arc<str>,
+    sent: String,
     accepted: bool,
-    attached: bool,
+    seat: Seat,
     is_replay: bool,
     deadline: Instant,
     /// How it ends once the last byte is written.
@@ -32,14 +47,20 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub fn new(run: Arc<Run>, deadline: Duration, attached: bool, metrics: Arc<Metrics>) -> Self {
+    /// The place must have been taken at the run.
+    pub fn new(run: Arc<Run>, deadline: Duration, seat: Seat, metrics: Arc<Metrics>) -> Self {
+        let had_ended = match seat {
+            Seat::Own | Seat::Reader => false,
+            Seat::Attached => run.has_ended(),
+            Seat::Recalled => true,
+        };
         Self {
             progress: run.watch(),
-            is_replay: attached && run.keyed.is_some() && run.has_ended(),
+            is_replay: had_ended && run.keyed.is_some(),
             run,
-            sent: Arc::from(""),
+            sent: String::new(),
             accepted: false,
-            attached,
+            seat,
             deadline: Instant::now() + deadline,
             leaving: Leaving::Left,
             left: Leaving::Left,
@@ -48,20 +69,13 @@ impl Subscription {
         }
     }
 
-    /// The run had ended before, in an earlier process.
-    pub fn replaying(mut self) -> Self {
-        self.is_replay = self.run.keyed.is_some();
-        self
-    }
-
     /// As known by now: a later read may differ (`appended` becomes `replayed`).
     pub fn place(&self) -> Place {
         let place = self.progress.borrow().place.clone();
         Place {
-            decision: if self.attached {
-                Decision::Attached
-            } else {
-                place.decision
+            decision: match self.seat {
+                Seat::Attached | Seat::Reader => Decision::Attached,
+                Seat::Own | Seat::Recalled => place.decision,
             },
             is_replay: self.is_replay,
             ..place
@@ -71,6 +85,25 @@ impl Subscription {
     /// Polls of the upstream so far, for the log.
     pub fn polls(&self) -> u32 {
         self.progress.borrow().polls
+    }
+
+    /// What is remembered of the run as a response, by now. A request that repeats another one gets
+    /// the id of that one's.
+    pub fn kept(&self) -> Option<Kept> {
+        self.run.kept()
+    }
+
+    /// Whether the upstream has the message.
+    pub fn is_accepted(&self) -> bool {
+        let progress = self.progress.borrow();
+        progress.accepted || progress.ended.is_some()
+    }
+
+    /// How it ended, if it has by now.
+    pub fn ended(&mut self) -> Option<Result<Arc<Answer>, Error>> {
+        let ended = self.progress.borrow_and_update().end_told()?;
+        self.leaving = Leaving::Written;
+        Some(ended)
     }
 
     /// The next event. After `Completed` or `Failed` there is none: do not call again.
@@ -90,9 +123,7 @@ impl Subscription {
     /// Waits for the end. Safe to drop at any time.
     pub async fn answer(&mut self) -> Result<Arc<Answer>, Error> {
         loop {
-            let ended = self.progress.borrow_and_update().ended.clone();
-            if let Some(ended) = ended {
-                self.leaving = Leaving::Written;
+            if let Some(ended) = self.ended() {
                 return ended;
             }
             self.changed().await?;
@@ -102,6 +133,11 @@ impl Subscription {
     /// The last byte was accepted by the caller's socket: this answer is not owed any more.
     pub fn delivered(mut self) {
         self.left = self.leaving;
+    }
+
+    /// The caller knows by which id to ask for the answer: the same request again is another one.
+    pub fn acknowledged(mut self) {
+        self.left = Leaving::Written;
     }
 
     /// Waits for a change in the run, at most until the caller's deadline.
@@ -115,25 +151,24 @@ impl Subscription {
 
     fn event(&mut self, progress: Progress) -> Option<RunEvent> {
         // An end without an answer comes first: a stream that has not begun need not begin.
-        if let Some(Err(error)) = &progress.ended {
+        if let Some(error) = progress.error() {
             self.leaving = Leaving::Written;
-            return Some(RunEvent::Failed(error.clone()));
+            return Some(RunEvent::Failed(error));
         }
-        let ended = progress.ended.and_then(Result::ok);
+        let ended = progress.ended.as_ref().and_then(|end| end.as_ref().ok());
         if !self.accepted && (progress.accepted || ended.is_some()) {
             self.accepted = true;
             return Some(RunEvent::Accepted);
         }
-        let text = match &ended {
-            Some(answer) => Arc::from(answer.text.as_str()),
-            None => progress.text,
-        };
+        let text = ended.map_or(&*progress.text, |answer| &answer.text);
         match text.strip_prefix(&*self.sent) {
             Some("") => {}
             Some(growth) => {
-                let growth = growth.to_owned();
-                self.sent = text;
-                return Some(RunEvent::Text(growth));
+                let piece = progress.piece_after(self.sent.len());
+                let length = piece.unwrap_or(text.len()) - self.sent.len();
+                let piece = growth.get(..length).unwrap_or(growth).to_owned();
+                self.sent.push_str(&piece);
+                return Some(RunEvent::Text(piece));
             }
             // An unfinished text may be shown shorter for a while; what was sent must come back.
             None if ended.is_none() => return None,
@@ -144,7 +179,7 @@ impl Subscription {
                 }));
             }
         }
-        let answer = ended?;
+        let answer = ended?.clone();
         self.leaving = Leaving::Written;
         Some(RunEvent::Completed(answer))
     }
@@ -152,8 +187,11 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.run.leave(self.left);
-        if self.attached
+        match self.seat {
+            Seat::Reader => return self.run.stop_reading(self.left),
+            Seat::Own | Seat::Attached | Seat::Recalled => self.run.leave(self.left),
+        }
+        if self.seat == Seat::Attached
             && let Some(ended) = &self.progress.borrow().ended
         {
             self.metrics.turn_ended(Decision::Attached, outcome(ended));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
@@ -79,9 +79,13 @@ impl ApiError {
         self.fault.verdict().code
     }
 
-    /// The body, which is also the data of an error frame: one line of JSON.
+    /// The body: one line of JSON.
     pub fn body(&self) -> String {
         self.fault.body(&self.fault.verdict())
+    }
+
+    pub fn message(&self) -> String {
+        self.fault.message()
     }
 }
 
@@ -110,11 +114,10 @@ pub struct Code(pub &'static str);
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let verdict = self.fault.verdict();
-        let mut response = Response::new(self.fault.body(&verdict).into());
+        let mut response = reply::json(self.fault.body(&verdict));
         *response.status_mut() = verdict.status;
         response.extensions_mut().insert(Code(verdict.code));
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         verdict.retry.tell(headers);
         if let Fault::Refusal(refusal) = &self.fault
             && refusal.ends_connection()
@@ -190,6 +193,8 @@ fn of_run(error: &run::Error, owner: KeyOwner) -> Verdict {
     let soon = Retry::After(Duration::from_secs(1));
     let (status, kind, code, retry) = match error {
         E::NoConversation(_) => (404, REQUEST, "conversation_not_found", Retry::Unsaid),
+        E::NoResponse(_) => (404, REQUEST, "response_not_found", Retry::Unsaid),
+        E::NotFollowable(..) | E::OutOfSight(_) => (400, REQUEST, "invalid_value", Retry::Unsaid),
         E::KeyReused => (422, REQUEST, "idempotency_key_reused", Retry::Unsaid),
         E::TooManyWaiting => {
             let wait = Retry::After(Duration::from_secs(5));
@@ -218,6 +223,7 @@ fn of_run(error: &run::Error, owner: KeyOwner) -> Verdict {
         E::OutcomeUnknown => (502, SERVER, "upstream_outcome_unknown", Retry::Never),
         E::Upstream { posted: true, .. } => (502, SERVER, "upstream_error", Retry::Never),
         E::Upstream { posted: false, .. } => (502, SERVER, "upstream_error", soon),
+        E::Unformed(_) => (502, SERVER, "structured_output_failed", Retry::Never),
         E::Failed(_) => (502, SERVER, "run_failed", Retry::Never),
         E::Cancelled(_) => (502, SERVER, "run_cancelled", Retry::Never),
         E::Expired => (504, SERVER, "run_expired", Retry::Never),
@@ -237,6 +243,7 @@ fn of_request(error: &openai::Error) -> Verdict {
         openai::Reason::InvalidValue => (400, "invalid_value"),
         openai::Reason::Unsupported => (400, "unsupported_parameter"),
         openai::Reason::UnknownModel => (404, "model_not_found"),
+        openai::Reason::UnknownResponse => (404, "response_not_found"),
     };
     Verdict::new(status, REQUEST, code).param(error.param.as_deref())
 }

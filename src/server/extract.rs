@@ -43,7 +43,7 @@ impl BodyLimits {
 const LEAST_RATE: f64 = 1024.0;
 const TO_BEGIN: Duration = Duration::from_secs(5);
 
-/// Longer bodies are parsed away from the threads that serve everyone.
+/// Longer bodies are parsed and read away from the threads that serve everyone.
 const LONG: usize = 256 * 1024;
 
 /// A whole request: who sends it, what its head says of it, and its body. Checked in that order,
@@ -52,6 +52,18 @@ const LONG: usize = 256 * 1024;
 pub struct WireJson<T> {
     pub envelope: Envelope,
     pub request: T,
+    /// Of the body, in bytes.
+    length: usize,
+}
+
+impl<T: Send + 'static> WireJson<T> {
+    /// What is made of the request.
+    pub async fn read<R: Send + 'static>(
+        self,
+        read: impl FnOnce(T, Envelope) -> R + Send + 'static,
+    ) -> Result<R, Refusal> {
+        apart(self.length, move || read(self.request, self.envelope)).await
+    }
 }
 
 impl<S, T> FromRequest<S> for WireJson<T>
@@ -77,9 +89,15 @@ where
         }
         let route = parts.extensions.get::<MatchedPath>();
         let route = endpoint(route.map_or("", MatchedPath::as_str)).to_owned();
-        let (request, hash) = parse_apart(bytes, route).await?;
+        let length = bytes.len();
+        let parse = move || parsed(&bytes).map(|value| (value, fingerprint(&route, &bytes)));
+        let (request, hash) = apart(length, parse).await??;
         envelope.body = hash;
-        Ok(Self { envelope, request })
+        Ok(Self {
+            envelope,
+            request,
+            length,
+        })
     }
 }
 
@@ -139,18 +157,17 @@ async fn whole(body: Body, headers: &HeaderMap, limits: BodyLimits) -> Result<By
     }
 }
 
-async fn parse_apart<T: DeserializeOwned + Send + 'static>(
-    bytes: Bytes,
-    route: String,
-) -> Result<(T, [u8; 32]), ApiError> {
-    let is_long = bytes.len() > LONG;
-    let parse = move || Ok((parsed(&bytes)?, fingerprint(&route, &bytes)));
-    if !is_long {
-        return parse();
+/// Does what takes as long as so many bytes do.
+async fn apart<R: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, Refusal> {
+    if bytes <= LONG {
+        return Ok(work());
     }
-    tokio::task::spawn_blocking(parse)
+    tokio::task::spawn_blocking(work)
         .await
-        .map_err(|_| Refusal::Panic)?
+        .map_err(|_| Refusal::Panic)
 }
 
 fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -16,13 +16,13 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tracing::info;
 
+use super::choices::Choices;
 use super::error::Code;
 use super::extract::endpoint;
 use super::random_hex;
 use super::reply::{PROCESSING_MS, REQUEST_ID};
 use crate::conversation::Decision;
 use crate::metrics::{Metrics, Route};
-use crate::run::subscription::Subscription;
 
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -49,10 +49,10 @@ impl Note {
     }
 
     /// Where a caller's turn stands by now.
-    pub fn turn(&self, subscription: &Subscription) {
+    pub fn turn(&self, choices: &Choices) {
         let mut noted = self.noted();
-        noted.decision = Some(subscription.place().decision);
-        noted.polls = Some(subscription.polls());
+        noted.decision = Some(choices.place().decision);
+        noted.polls = Some(choices.polls());
     }
 
     pub fn error(&self, code: &'static str) {
@@ -148,6 +148,7 @@ impl Line {
     fn route(&self) -> Route {
         match endpoint(self.route.as_ref().map_or("", MatchedPath::as_str)) {
             "/chat/completions" => Route::Chat,
+            "/completions" => Route::Completions,
             "/models" => Route::Models,
             "/models/{*id}" => Route::Model,
             "/capabilities" => Route::Capabilities,

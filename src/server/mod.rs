@@ -3,8 +3,11 @@
 mod admission;
 mod auth;
 mod chat;
+mod choices;
+mod completions;
 mod envelope;
 mod error;
+mod exchange;
 mod extract;
 mod guard;
 mod listener;
@@ -15,12 +18,13 @@ mod reply;
 mod sandbox;
 mod sse;
 mod status;
+mod turn;
 
 use std::any::Any;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
@@ -40,14 +44,14 @@ pub use sandbox::SandboxService;
 use crate::config::Config;
 use crate::conversation::salt::Salt;
 use crate::metrics::Metrics;
-use crate::openai::Policy;
+use crate::openai::{Head, Policy};
 use crate::run::live::Runner;
 use crate::store::backend::Backend;
 use admission::Admission;
 use auth::Gate;
-use chat::Delivery;
 use envelope::Heads;
 use error::ApiError;
+use exchange::Delivery;
 use extract::BodyLimits;
 use guard::Guard;
 use refusal::Refusal;
@@ -102,6 +106,10 @@ fn api(app: &App) -> Router<App> {
     let admit = || from_fn_with_state(app.clone(), admission::admit);
     Router::new()
         .route("/chat/completions", post(chat::create).route_layer(admit()))
+        .route(
+            "/completions",
+            post(completions::create).route_layer(admit()),
+        )
         .route("/models", get(models::list))
         .route("/models/{*id}", get(models::find))
         .route("/capabilities", get(models::capabilities))
@@ -172,6 +180,7 @@ impl App {
                 aliases: config.models.aliases.clone(),
                 strict_models: config.models.strict,
                 strict_parameters: config.parameters.strict,
+                auto_tools: config.tools.auto,
             }),
             delivery: Delivery {
                 stop: parts.stop,
@@ -234,6 +243,16 @@ impl FromRef<App> for Admission {
 impl FromRef<App> for Arc<Metrics> {
     fn from_ref(app: &App) -> Self {
         Arc::clone(&app.metrics)
+    }
+}
+
+/// What the answer to a request says of itself; `lead` begins its id.
+fn minted(lead: &str, model: String) -> Head {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Head {
+        id: format!("{lead}{}", random_hex()),
+        created: now.map_or(0, |now| now.as_secs()),
+        model,
     }
 }
 

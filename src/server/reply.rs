@@ -1,7 +1,8 @@
-//! The headers that answers carry beside their body.
+//! Bodies of answers, and the headers that they carry beside.
 
+use axum::response::Response;
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use crate::run::Place;
 
@@ -13,6 +14,14 @@ pub const IGNORED_PARAMS: HeaderName = HeaderName::from_static("x-ignored-params
 pub const USAGE_SOURCE: HeaderName = HeaderName::from_static("x-usage-source");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+
+/// A body of JSON.
+pub fn json(body: String) -> Response {
+    let mut response = Response::new(body.into());
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
 
 /// Says which conversation the answer belongs to, and how its thread was found.
 pub fn tell_place(headers: &mut HeaderMap, place: &Place) {

@@ -1,5 +1,5 @@
-//! A turn as a stream of server-sent events: begun early, kept alive, ended by `[DONE]` or by an
-//! error frame and a broken body, never in silence.
+//! An answer as a stream of server-sent events: begun early, kept alive, ended by its own last frame
+//! or by an error frame and a broken body, never in silence.
 
 use std::future::poll_fn;
 
@@ -9,30 +9,34 @@ use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
-use super::chat::{Delivery, Exchange};
+use super::choices::Choices;
+use super::exchange::{Delivery, Exchange};
 use super::listener::Receipt;
 use crate::config::KeepAlive;
-use crate::openai::chat::Chunks;
-use crate::run::subscription::Subscription;
+use crate::openai::render::{Ending, Event, Fault, Render};
 use crate::run::{self, RunEvent};
 
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// A stream that may begin: its run is accepted, or it has waited long enough.
 pub struct Opening {
-    pub subscription: Subscription,
-    pub chunks: Chunks,
-    /// What was seen of the run before the stream could begin.
-    pub first: Option<RunEvent>,
+    pub choices: Choices,
+    /// What was seen of the runs before the stream could begin.
+    pub first: Option<(usize, RunEvent)>,
 }
 
 /// The response; its body does the rest.
-pub fn respond(opening: Opening, delivery: Delivery, exchange: Exchange) -> Response {
+pub fn respond(
+    opening: Opening,
+    render: impl Render,
+    delivery: Delivery,
+    exchange: Exchange,
+) -> Response {
     let stream = Stream {
         exchange,
         delivery,
-        subscription: Some(opening.subscription),
-        chunks: opening.chunks,
+        choices: Some(opening.choices),
+        render,
         first: opening.first,
         sent: Instant::now(),
         stage: Stage::Beginning,
@@ -55,11 +59,11 @@ pub fn respond(opening: Opening, delivery: Delivery, exchange: Exchange) -> Resp
 #[error("the stream ended in an error frame")]
 struct BrokenOff;
 
-struct Stream {
-    /// `None` once it is settled.
-    subscription: Option<Subscription>,
-    chunks: Chunks,
-    first: Option<RunEvent>,
+struct Stream<R> {
+    /// `None` once they are settled.
+    choices: Option<Choices>,
+    render: R,
+    first: Option<(usize, RunEvent)>,
     delivery: Delivery,
     exchange: Exchange,
     /// When the last frame was given away.
@@ -71,7 +75,7 @@ struct Stream {
 enum Stage {
     Beginning,
     Running,
-    /// `[DONE]` was given away.
+    /// The last frame was given away.
     Done,
     /// An error frame was given away after so many flushes.
     Failed {
@@ -81,71 +85,71 @@ enum Stage {
 }
 
 enum Next {
-    Event(RunEvent),
+    Event(usize, RunEvent),
     Silence,
     Closing,
 }
 
-impl Stream {
+impl<R: Render> Stream<R> {
     async fn next(mut self: Box<Self>) -> Option<(Result<Bytes, BrokenOff>, Box<Self>)> {
-        let frame = match self.stage {
-            Stage::Beginning => {
-                self.stage = Stage::Running;
-                frame(&self.chunks.begin())
-            }
-            Stage::Running => self.running().await,
+        let mut frames = Frames::default();
+        if let Stage::Beginning = self.stage {
+            frames.events(self.render.begin());
+            self.stage = Stage::Running;
+        }
+        // A stream that is taken up again has frames that are not told twice.
+        while frames.0.is_empty() && matches!(self.stage, Stage::Running) {
+            self.running(&mut frames).await;
+        }
+        if !frames.0.is_empty() {
+            self.sent = Instant::now();
+            return Some((Ok(Bytes::from(frames.0)), self));
+        }
+        match self.stage {
             Stage::Done => {
                 self.settle();
-                return None;
+                None
             }
             Stage::Failed { flushes } => {
                 self.stage = Stage::Broken;
                 if self.flushed_since(flushes).await {
                     self.settle();
                 }
-                return Some((Err(BrokenOff), self));
+                Some((Err(BrokenOff), self))
             }
-            Stage::Broken => return None,
-        };
-        self.sent = Instant::now();
-        Some((Ok(frame), self))
+            Stage::Beginning | Stage::Running | Stage::Broken => None,
+        }
     }
 
-    /// The next frame of a run that goes on.
-    async fn running(&mut self) -> Bytes {
-        loop {
-            match self.event().await {
-                Next::Event(RunEvent::Accepted) => {}
-                Next::Event(RunEvent::Text(text)) => return frame(&self.chunks.text(&text)),
-                Next::Event(RunEvent::Completed(answer)) => {
-                    self.stage = Stage::Done;
-                    if let Some(subscription) = &self.subscription {
-                        self.delivery.succeeded(subscription.place().decision);
-                    }
-                    return ending(&self.chunks.end(&answer));
-                }
-                Next::Event(RunEvent::Failed(error)) => return self.failed(error),
-                Next::Closing => return self.failed(run::Error::ShuttingDown),
-                Next::Silence => match self.delivery.stream.keep_alive {
-                    KeepAlive::Comment => return Bytes::from_static(b": keep-alive\n\n"),
-                    KeepAlive::Chunk | KeepAlive::Off => return frame(&self.chunks.keep_alive()),
-                },
+    /// The frames of what happens next to runs that go on.
+    async fn running(&mut self, frames: &mut Frames) {
+        match self.event().await {
+            Next::Event(_, RunEvent::Accepted) => {}
+            Next::Event(index, RunEvent::Text(text)) => {
+                frames.events(self.render.text(index, &text));
             }
+            Next::Event(index, RunEvent::Completed(answer)) => {
+                frames.events(self.render.end(index, &answer));
+                self.close(frames);
+            }
+            Next::Event(_, RunEvent::Failed(error)) => self.failed(error, frames),
+            Next::Closing => self.failed(run::Error::ShuttingDown, frames),
+            Next::Silence => self.keep_alive(frames),
         }
     }
 
     async fn event(&mut self) -> Next {
-        if let Some(event) = self.first.take() {
-            return Next::Event(event);
+        if let Some((index, event)) = self.first.take() {
+            return Next::Event(index, event);
         }
-        let Some(subscription) = &mut self.subscription else {
+        let Some(choices) = &mut self.choices else {
             return Next::Closing;
         };
         let settings = &self.delivery.stream;
         let is_kept_alive = settings.keep_alive != KeepAlive::Off;
         tokio::select! {
             biased;
-            event = subscription.next() => Next::Event(event),
+            (index, event) = choices.next() => Next::Event(index, event),
             () = self.delivery.stop.closing() => Next::Closing,
             () = sleep_until(self.sent + settings.keep_alive_every), if is_kept_alive => {
                 Next::Silence
@@ -153,14 +157,45 @@ impl Stream {
         }
     }
 
-    fn failed(&mut self, error: run::Error) -> Bytes {
-        let error = self.delivery.told(error);
-        self.exchange.note.error(error.code());
-        let outbox = self.exchange.outbox.as_ref();
-        self.stage = Stage::Failed {
-            flushes: outbox.map_or(0, |outbox| outbox.flushes()),
+    /// Ends the stream if all answers are whole.
+    fn close(&mut self, frames: &mut Frames) {
+        let choices = self.choices.as_ref();
+        let Some((answers, place)) = choices.and_then(|it| Some((it.all()?, it.place()))) else {
+            return;
         };
-        frame(&error.body())
+        self.delivery.succeeded(place.decision);
+        frames.events(self.render.close(&answers));
+        self.stage = Stage::Done;
+    }
+
+    fn keep_alive(&mut self, frames: &mut Frames) {
+        let event = match self.delivery.stream.keep_alive {
+            KeepAlive::Comment => None,
+            KeepAlive::Chunk | KeepAlive::Off => self.render.keep_alive(),
+        };
+        match event {
+            Some(event) => frames.event(&event),
+            None => frames.comment("keep-alive"),
+        }
+    }
+
+    fn failed(&mut self, error: run::Error, frames: &mut Frames) {
+        let told = self.delivery.told(error.clone());
+        self.exchange.note.error(told.code());
+        let (events, ending) = self.render.failed(&Fault {
+            error: &error,
+            message: &told.message(),
+            code: told.code(),
+            envelope: &told.body(),
+        });
+        frames.events(events);
+        let outbox = self.exchange.outbox.as_ref();
+        self.stage = match ending {
+            Ending::Whole => Stage::Done,
+            Ending::BrokenOff => Stage::Failed {
+                flushes: outbox.map_or(0, |outbox| outbox.flushes()),
+            },
+        };
     }
 
     /// Waits until the caller has what was given away; false if it never will.
@@ -173,36 +208,52 @@ impl Stream {
 
     /// All that is owed has been given away.
     fn settle(&mut self) {
-        if let Some(subscription) = self.subscription.take() {
-            self.exchange.note.turn(&subscription);
-            Receipt::new(move || subscription.delivered())
-                .hand_over(self.exchange.outbox.as_deref());
+        if let Some(choices) = self.choices.take() {
+            self.exchange.note.turn(&choices);
+            Receipt::new(move || choices.delivered()).hand_over(self.exchange.outbox.as_deref());
         }
     }
 }
 
-impl Drop for Stream {
+impl<R> Drop for Stream<R> {
     fn drop(&mut self) {
-        if let Some(subscription) = &self.subscription {
-            self.exchange.note.turn(subscription);
+        if let Some(choices) = &self.choices {
+            self.exchange.note.turn(choices);
         }
     }
 }
 
-/// One event; `json` is one line, as JSON without indentation always is.
-fn frame(json: &str) -> Bytes {
-    debug_assert!(!json.contains(['\n', '\r']), "one event is one line");
-    Bytes::from(format!("data: {json}\n\n"))
-}
+/// Events that are given away together. Each has its data in one line, as JSON without indentation
+/// always is.
+#[derive(Debug, Default)]
+struct Frames(String);
 
-fn ending(chunks: &[String]) -> Bytes {
-    let mut frames = String::new();
-    for json in chunks.iter().map(String::as_str).chain(["[DONE]"]) {
-        frames.push_str("data: ");
-        frames.push_str(json);
-        frames.push_str("\n\n");
+impl Frames {
+    fn events(&mut self, events: Vec<Event>) {
+        events.iter().for_each(|event| self.event(event));
     }
-    Bytes::from(frames)
+
+    fn event(&mut self, event: &Event) {
+        let data = &event.data;
+        debug_assert!(!data.contains(['\n', '\r']), "data is one line");
+        if let Some(name) = event.name {
+            self.line("event", name);
+        }
+        self.line("data", data);
+        self.0.push('\n');
+    }
+
+    /// What is no event, and is read over.
+    fn comment(&mut self, text: &str) {
+        self.line("", text);
+        self.0.push('\n');
+    }
+
+    fn line(&mut self, field: &str, value: &str) {
+        for part in [field, ": ", value, "\n"] {
+            self.0.push_str(part);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -227,14 +278,12 @@ mod tests {
         fn what_is_framed_is_read_again(texts in prop::collection::vec(".*|[\r\n: ]*(data)?", 0..8)) {
             let json: Vec<String> =
                 texts.iter().map(|text| serde_json::to_string(text).unwrap()).collect();
-            let mut frames: Vec<u8> = json.iter().flat_map(|json| frame(json)).collect();
-            frames.extend(ending(&json));
+            let mut frames = Frames::default();
+            frames.events(json.iter().map(Event::unnamed).collect());
 
-            let read = decoded(&frames);
+            let read = decoded(frames.0.as_bytes());
 
-            let expected: Vec<String> =
-                json.iter().chain(&json).cloned().chain(["[DONE]".to_owned()]).collect();
-            prop_assert_eq!(&read, &expected);
+            prop_assert_eq!(&read, &json);
             for (read, text) in read.iter().zip(&texts) {
                 prop_assert_eq!(&serde_json::from_str::<String>(read).unwrap(), text);
             }

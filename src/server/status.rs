@@ -11,8 +11,8 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::auth::Observer;
-use super::chat::Delivery;
 use super::error::KeyOwner;
+use super::exchange::Delivery;
 use crate::metrics::Metrics;
 use crate::run::live::Runner;
 

@@ -10,16 +10,23 @@ pub enum Table {
     Branches,
     Handles,
     Turns,
+    Conversations,
 }
 
 impl Table {
-    pub const ALL: [Self; 3] = [Self::Branches, Self::Handles, Self::Turns];
+    pub const ALL: [Self; 4] = [
+        Self::Branches,
+        Self::Handles,
+        Self::Turns,
+        Self::Conversations,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Branches => "branches",
             Self::Handles => "handles",
             Self::Turns => "turns",
+            Self::Conversations => "conversations",
         }
     }
 }
@@ -49,7 +56,8 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Has everything queued so far written, and waits for it.
     fn flushed(&self) -> Flushed<'_>;
 
-    /// Whether writing has failed: from then on nothing is written any more.
+    /// Whether writing has failed, and nothing is written any more, or is about to: what is under way
+    /// is still written, as far as there is space.
     fn is_degraded(&self) -> bool;
 }
 

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod callers;
+pub mod conversations;
 pub mod disk;
 pub mod memory;
 mod private;
@@ -54,6 +55,8 @@ pub struct Branch {
     /// The branch that this one has replaced without being told its history: until a turn ends here,
     /// that one holds the conversation.
     pub origin: Option<BranchId>,
+    /// Of what the thread was told of the form of answers, if it is to hold for the next.
+    pub form: Option<Digest>,
 }
 
 /// Whether a branch's thread may be posted to.
@@ -84,6 +87,8 @@ pub struct HandleRecord {
     pub branch: BranchId,
     /// No request on this handle has carried an assistant message yet: each is new text to append.
     pub delta: bool,
+    /// When it first led anywhere, in seconds since the epoch; 0 where that is not known.
+    pub created: u64,
 }
 
 /// A handle inside its tenant.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::conversations::Made;
 use super::{Branch, BranchId, HandleKey, HandleRecord, Seen, State};
 use crate::clock::Moment;
-use crate::ids::{Digest, Fingerprint, Handle, Mark, Short, Tenant};
+use crate::form;
+use crate::ids::{Digest, Fingerprint, Handle, Mark, ResponseId, Short, Tenant};
 use crate::upstream::ThreadId;
 
 /// A record that cannot be what was written.
@@ -45,6 +47,36 @@ pub struct Turn {
     pub cut: Cut,
     pub phase: Phase,
     pub times: Times,
+    /// Its answer can be asked for again by an id.
+    pub kept: Option<Kept>,
+}
+
+/// What is remembered of a turn whose answer can be asked for again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub id: ResponseId,
+    /// The response that it followed on.
+    pub previous: Option<ResponseId>,
+    /// Whether its request named the conversation.
+    pub named: bool,
+    pub background: bool,
+    /// Its caller wants no answer any more. The run goes on: the upstream knows no cancelling.
+    pub cancelled: bool,
+    /// Seconds since the epoch.
+    pub created: u64,
+    /// The name of the model that its caller asked for.
+    pub model: String,
+    pub form: form::Kind,
+    /// Where its conversation stood once it was answered; those who follow on it begin there.
+    pub point: Option<Point>,
+}
+
+/// A point of a thread: what its caller knows of the conversation there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    pub tip: Fingerprint,
+    /// What the thread ended with.
+    pub seen: Seen,
 }
 
 /// How the caller wants its answer cut. Stop sequences are text, and are not written down.
@@ -75,6 +107,8 @@ pub enum Phase {
     Garbled,
     /// A fault of ours.
     Broken,
+    /// The thread holds an answer that is not what was asked for.
+    Unformed,
 }
 
 /// When what happened.
@@ -112,6 +146,7 @@ struct BranchLine<'a> {
     seen: Option<Seen>,
     passed: VecDeque<Fingerprint>,
     origin: Option<u64>,
+    form: Option<Digest>,
 }
 
 /// `None` for a branch that has no thread: there is nothing to remember of it.
@@ -130,6 +165,7 @@ pub fn branch(branch: &Branch, used: Moment) -> Option<Vec<u8>> {
         seen: branch.seen.clone(),
         passed: branch.passed.clone(),
         origin: branch.origin.map(|origin| origin.0),
+        form: branch.form,
     }))
 }
 
@@ -152,6 +188,7 @@ pub fn read_branch(key: &[u8], value: &[u8]) -> Result<(BranchId, Branch, Moment
         passed: line.passed,
         doubted: true,
         origin: line.origin.map(BranchId),
+        form: line.form,
     };
     Ok((BranchId(number(key)?), branch, line.used))
 }
@@ -166,18 +203,32 @@ pub fn handle_key((tenant, handle): &HandleKey) -> Vec<u8> {
 }
 
 pub fn handle_value(record: HandleRecord) -> Vec<u8> {
-    bytes(&(record.branch.0, record.delta))
+    bytes(&(record.branch.0, record.delta, record.created))
 }
 
 pub fn read_handle(key: &[u8], value: &[u8]) -> Result<(HandleKey, HandleRecord), Unreadable> {
-    let (tenant, name) = key.split_first_chunk().ok_or(Unreadable)?;
-    let name = str::from_utf8(name).map_err(|_| Unreadable)?;
-    let (branch, delta) = value_of(value)?;
+    let (branch, delta, created) = value_of(value)?;
     let record = HandleRecord {
         branch: BranchId(branch),
         delta,
+        created,
     };
-    Ok(((Tenant(*tenant), handle(name)), record))
+    Ok((read_handle_key(key)?, record))
+}
+
+pub fn conversation_value(made: Made) -> Vec<u8> {
+    bytes(&(made.created, made.at))
+}
+
+pub fn read_conversation(key: &[u8], value: &[u8]) -> Result<(HandleKey, Made), Unreadable> {
+    let (created, at) = value_of(value)?;
+    Ok((read_handle_key(key)?, Made { created, at }))
+}
+
+fn read_handle_key(key: &[u8]) -> Result<HandleKey, Unreadable> {
+    let (tenant, name) = key.split_first_chunk().ok_or(Unreadable)?;
+    let name = str::from_utf8(name).map_err(|_| Unreadable)?;
+    Ok((Tenant(*tenant), handle(name)))
 }
 
 pub fn turn(turn: &Turn) -> Vec<u8> {

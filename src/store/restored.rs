@@ -1,6 +1,7 @@
 //! What an earlier process has left, record by record.
 
 use super::backend::Table;
+use super::conversations::Made;
 use super::record::{self, Turn, TurnId, Unreadable};
 use super::{Branch, BranchId, HandleKey, HandleRecord};
 use crate::clock::Moment;
@@ -11,6 +12,7 @@ pub struct Restored {
     pub branches: Vec<(BranchId, Branch, Moment)>,
     pub handles: Vec<(HandleKey, HandleRecord)>,
     pub turns: Vec<(TurnId, Turn)>,
+    pub conversations: Vec<(HandleKey, Made)>,
 }
 
 impl Restored {
@@ -20,6 +22,10 @@ impl Restored {
             Table::Branches => self.branches.push(record::read_branch(key, value)?),
             Table::Handles => self.handles.push(record::read_handle(key, value)?),
             Table::Turns => self.turns.push(record::read_turn(key, value)?),
+            Table::Conversations => {
+                let conversation = record::read_conversation(key, value)?;
+                self.conversations.push(conversation);
+            }
         }
         Ok(())
     }
@@ -41,6 +47,7 @@ impl Restored {
             .flatten()
             .max()
         });
-        used.chain(turns).max()
+        let made = self.conversations.iter().map(|(_, made)| made.at);
+        used.chain(turns).chain(made).max()
     }
 }

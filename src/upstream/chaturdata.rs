@@ -2,20 +2,22 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::io::{self, Read};
+use std::io;
 use std::iter;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use flate2::read::MultiGzDecoder;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::gzip::unzipped;
 use super::wire::{self, Answered, Failure};
 use super::{Call, NewMessage, PostError, Posted, ReadError, Refusal, Thread, ThreadId, Upstream};
+use crate::clock::{Looked, Moment};
 use crate::config;
 use crate::secret::Secret;
 
@@ -38,16 +40,25 @@ const ERROR_TEXT: usize = 300;
 /// The upstream itself.
 #[derive(Debug)]
 pub struct ChatUrData {
-    posts: Client,
-    polls: Client,
+    clients: Mutex<Clients>,
+    /// Tells the wall's time.
+    wall: fn() -> Moment,
+    settings: config::Upstream,
+    origin: Url,
     message_url: Url,
     thread_url: Url,
     /// Permits to hold a large answer, and a huge one.
     large: Semaphore,
     huge: Semaphore,
-    post_timeout: Duration,
-    read_timeout: Duration,
     max_body: usize,
+}
+
+/// Who holds the connections, and when they were last used.
+#[derive(Clone, Debug)]
+struct Clients {
+    posts: Client,
+    polls: Client,
+    used: Looked,
 }
 
 /// What the answer to one call may take: the permit is held until the answer is parsed.
@@ -84,18 +95,23 @@ impl ChatUrData {
     /// Connects to nothing yet. Makes `ring` the process's TLS provider where there is none, since
     /// a client cannot be built without one.
     pub fn new(settings: &config::Upstream) -> Result<Self, Error> {
+        Self::by(Moment::of_wall, settings)
+    }
+
+    /// As above, by another clock on the wall.
+    pub fn by(wall: fn() -> Moment, settings: &config::Upstream) -> Result<Self, Error> {
         // An error says that the program has chosen a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let origin = origin(&settings.url)?;
         Ok(Self {
-            posts: client(settings, &origin, POSTS_IDLE, settings.max_connections)?,
-            polls: client(settings, &origin, POLLS_IDLE, POLLS_KEPT)?,
+            clients: Mutex::new(Clients::new(settings, &origin, wall())?),
+            wall,
+            settings: settings.clone(),
             message_url: endpoint(&origin, "newMessage"),
             thread_url: endpoint(&origin, "getThread"),
             large: Semaphore::new(LARGE_AT_ONCE),
+            origin,
             huge: Semaphore::new(1),
-            post_timeout: settings.post_timeout,
-            read_timeout: settings.read_timeout,
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
         })
     }
@@ -109,12 +125,12 @@ impl ChatUrData {
             }));
         };
         let thread = message.thread.as_ref();
-        let request = self.posts.post(self.message_url.clone());
+        let request = self.clients().posts.post(self.message_url.clone());
         let request = request.json(&MessageBody {
             message: &message.text,
             thread_id: thread.map(|thread| &*thread.0),
         });
-        let mut room = self.room(self.post_timeout, self.max_body.min(LARGE));
+        let mut room = self.room(self.settings.post_timeout, self.max_body.min(LARGE));
         let answer = room.answer(request, key).await?;
         wire::posted(thread, &answer)
     }
@@ -123,10 +139,22 @@ impl ChatUrData {
         let key = bearer(key).ok_or(ReadError::KeyRefused(401))?;
         let mut url = self.thread_url.clone();
         url.set_query(Some(&format!("threadId={}", query_value(&thread.0))));
-        let request = self.polls.get(url);
-        let mut room = self.room(self.read_timeout, self.max_body);
+        let request = self.clients().polls.get(url);
+        let mut room = self.room(self.settings.read_timeout, self.max_body);
         let answer = room.answer(request, key).await?;
         wire::thread(&answer)
+    }
+
+    /// New ones where the machine has slept: their peers have long forgotten the old connections.
+    fn clients(&self) -> Clients {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let wall = (self.wall)();
+        if clients.used.slept(wall)
+            && let Ok(new) = Clients::new(&self.settings, &self.origin, wall)
+        {
+            *clients = new;
+        }
+        clients.clone()
     }
 
     fn room(&self, limit: Duration, max: usize) -> Room<'_> {
@@ -137,6 +165,16 @@ impl ChatUrData {
             of: self,
             permit: None,
         }
+    }
+}
+
+impl Clients {
+    fn new(settings: &config::Upstream, origin: &Url, wall: Moment) -> Result<Self, Error> {
+        Ok(Self {
+            posts: client(settings, origin, POSTS_IDLE, settings.max_connections)?,
+            polls: client(settings, origin, POLLS_IDLE, POLLS_KEPT)?,
+            used: Looked::at(wall),
+        })
     }
 }
 
@@ -344,16 +382,6 @@ fn too_large() -> Failure {
     Failure::Broken("its answer is too large".to_owned())
 }
 
-/// `None` where more than `max` bytes come out.
-pub fn unzipped(body: &[u8], max: usize) -> io::Result<Option<Bytes>> {
-    let mut text = Vec::new();
-    let bound = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    MultiGzDecoder::new(body)
-        .take(bound)
-        .read_to_end(&mut text)?;
-    Ok((text.len() <= max).then(|| text.into()))
-}
-
 /// The error and its causes, as one text.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
@@ -459,17 +487,5 @@ mod tests {
     fn a_key_that_no_header_can_carry_has_no_header() {
         assert!(bearer(&Secret::new("sk-1")).is_some_and(|value| value.is_sensitive()));
         assert!(bearer(&Secret::new("sk\r\nHost: evil")).is_none());
-    }
-
-    #[test]
-    fn unzipping_stops_at_the_bound() {
-        let mut zipped = Vec::new();
-        flate2::read::GzEncoder::new(&[7_u8; 5000][..], flate2::Compression::best())
-            .read_to_end(&mut zipped)
-            .unwrap();
-
-        assert_eq!(unzipped(&zipped, 5000).unwrap().unwrap().len(), 5000);
-        assert!(unzipped(&zipped, 4999).unwrap().is_none());
-        assert!(unzipped(&zipped[..20], 5000).is_err());
     }
 }

@@ -27,6 +27,10 @@ struct Jumping {
 impl Jumping {
     /// `None` where the clock cannot be set.
     fn new() -> Option<Self> {
+        Self::paced("60ms")
+    }
+
+    fn paced(interval: &'static str) -> Option<Self> {
         let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
         let Some(library) = library else {
             let skipped = "SKIPPED: the clock stands as it is: faketime's library is not installed";
@@ -40,7 +44,7 @@ impl Jumping {
         let upstream = Program::new().serve(&["sandbox", "--script", path.to_str().unwrap()]);
         Some(Self {
             program: Program::with(&[
-                ("CHATURDATA_PROXY_PACE__INTERVAL", "60ms"),
+                ("CHATURDATA_PROXY_PACE__INTERVAL", interval),
                 ("CHATURDATA_PROXY_PACE__MIN_GAP", "30ms"),
             ]),
             library,
@@ -160,6 +164,33 @@ fn a_clock_that_jumps_forgets_nothing_and_holds_up_nobody() {
     jumping.jump("-1h");
 
     assert_eq!(talk.says(proxy.address, "five"), (appended, year));
+    assert_eq!(proxy.end("TERM").code, Some(0));
+}
+
+#[test]
+fn a_machine_that_wakes_reads_its_runs_at_once() {
+    let Some(jumping) = Jumping::paced("10m") else {
+        return;
+    };
+    jumping.jump("+0");
+    let proxy = jumping.serve();
+    let mut talk = Talk::default();
+
+    // The first read comes too early, the second would come in ten minutes.
+    let (done, answered) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            talk.says(proxy.address, "hello");
+            done.send(()).unwrap();
+        });
+        for hours in 1.. {
+            if answered.recv_timeout(Duration::from_millis(500)).is_ok() {
+                break;
+            }
+            assert!(hours < 60, "the run is not read");
+            jumping.jump(&format!("+{hours}h"));
+        }
+    });
     assert_eq!(proxy.end("TERM").code, Some(0));
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chaturdata_proxy::conversation::{Caller, Message};
+use chaturdata_proxy::conversation::{Caller, Message, Turn};
 use chaturdata_proxy::ids::Tenant;
 use chaturdata_proxy::openai::chat::{Asked, ChatRequest};
 use chaturdata_proxy::openai::{Envelope, Error, Policy};
@@ -14,17 +14,22 @@ use serde_json::{Map, Value};
 
 /// A request as it was recorded.
 #[derive(Deserialize)]
-struct Golden {
-    client: String,
+pub struct Golden {
+    pub client: String,
     version: String,
-    case: String,
-    path: String,
+    pub case: String,
+    #[serde(default)]
+    pub method: String,
+    pub path: String,
     headers: Map<String, Value>,
-    body: Value,
+    #[serde(default)]
+    pub body: Value,
 }
 
-fn goldens() -> Vec<Golden> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/goldens");
+/// Those in a folder of the goldens; chat's stand outside of any.
+pub fn goldens(folder: &str) -> Vec<Golden> {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/goldens");
+    let folder = goldens.join(folder);
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -36,11 +41,18 @@ fn goldens() -> Vec<Golden> {
         .collect()
 }
 
-fn asked(golden: &Golden) -> Result<Asked, Error> {
+/// What a request for a chat completion asks for.
+pub fn asked(golden: &Golden) -> Result<Asked, Error> {
+    let request: ChatRequest = serde_json::from_str(&golden.body.to_string()).unwrap();
+    request.into_turn(envelope(golden), &Policy::default())
+}
+
+/// What a request says outside its body.
+pub fn envelope(golden: &Golden) -> Envelope {
     let seconds = golden.headers.get("x-stainless-read-timeout");
     let patience = seconds.and_then(|seconds| seconds.as_str()?.parse().ok());
     let retries = golden.headers.get("x-stainless-retry-count");
-    let envelope = Envelope {
+    Envelope {
         caller: Caller {
             tenant: Tenant([0; 32]),
             key: Secret::new("placeholder"),
@@ -54,18 +66,25 @@ fn asked(golden: &Golden) -> Result<Asked, Error> {
         patience: patience.map(Duration::from_secs),
         deadline: Duration::from_secs(590),
         body: [0; 32],
-    };
-    let request: ChatRequest = serde_json::from_str(&golden.body.to_string()).unwrap();
-    request.into_turn(envelope, &Policy::default())
+    }
 }
 
 /// What came of a request, a line for each thing that is not as in the plainest request.
 fn told(asked: &Asked) -> String {
-    let turn = &asked.turn;
     let mut lines = Vec::new();
     if asked.stream {
         lines.push(format!("stream, usage {}", asked.include_usage));
     }
+    lines.extend(turn(&asked.turn));
+    if !asked.ignored.is_empty() {
+        lines.push(format!("ignored {}", asked.ignored.join(", ")));
+    }
+    lines.join("\n  ")
+}
+
+/// A line for each thing that a turn says.
+pub fn turn(turn: &Turn) -> Vec<String> {
+    let mut lines = Vec::new();
     lines.extend(
         turn.instructions
             .iter()
@@ -94,10 +113,12 @@ fn told(asked: &Asked) -> String {
             .map(|handle| format!("handle {handle}")),
     );
     lines.extend(turn.names.users.iter().map(|user| format!("user {user}")));
-    if !asked.ignored.is_empty() {
-        lines.push(format!("ignored {}", asked.ignored.join(", ")));
-    }
-    lines.join("\n  ")
+    lines.extend(
+        turn.form
+            .iter()
+            .map(|form| format!("form {:?}", form.kind())),
+    );
+    lines
 }
 
 fn line(message: &Message) -> String {
@@ -113,7 +134,7 @@ fn line(message: &Message) -> String {
 /// What came of every request of a client, in the order of their names.
 fn turns(client: &str, version: &str) -> String {
     let mut all = String::new();
-    for golden in goldens().iter().filter(|golden| golden.client == client) {
+    for golden in goldens("").iter().filter(|golden| golden.client == client) {
         assert_eq!(golden.version, version);
         assert_eq!(golden.path, "/v1/chat/completions");
         all += &format!("{}\n  ", golden.case);
@@ -144,7 +165,8 @@ fn requests_of_the_python_sdk_become_the_turns_they_mean() {
       user user=u-1
       ignored seed, temperature
     parse
-      Unsupported response_format
+      prompt User "Orders today?"
+      form Json
     parts
       prompt User "First part.\nSecond part."
     stream-helper
@@ -157,12 +179,13 @@ fn requests_of_the_python_sdk_become_the_turns_they_mean() {
       history Assistant "North leads."
       prompt User "And only for 2025?"
     tool-required
-      Unsupported tool_choice
+      prompt User "Orders today?"
+      form Calls
     tools
       history User "Orders today?"
       history Assistant "" calls today({}) as call_1
       prompt Tool "2025-06-01" answers call_1
-      ignored parallel_tool_calls, tools
+      form Calls
     "#);
 }
 
@@ -184,7 +207,8 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       user safety_identifier=u-1
       ignored temperature
     parse
-      Unsupported response_format
+      prompt User "Orders today?"
+      form Json
     parts
       prompt User "First part.\nSecond part."
     stream-helper
@@ -197,12 +221,13 @@ fn requests_of_the_node_sdk_become_the_turns_they_mean() {
       history Assistant "North leads."
       prompt User "And only for 2025?"
     tool-named
-      Unsupported tool_choice
+      prompt User "Orders today?"
+      form Calls
     tools
       history User "Orders today?"
       history Assistant "" calls today({}) as call_1
       prompt Tool "2025-06-01" answers call_1
-      ignored tools, parallel_tool_calls
+      form Calls
     "#);
 }
 

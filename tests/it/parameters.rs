@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use chaturdata_proxy::config::AutoTools;
 use chaturdata_proxy::openai::Policy;
-use chaturdata_proxy::openai::params::{capabilities, markdown_table};
+use chaturdata_proxy::openai::params::{
+    CHAT, COMPLETIONS, RESPONSES, capabilities, markdown_table,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -22,7 +25,10 @@ fn every_field_of_the_openai_request_has_its_row() {
 
     let table = shown(&Policy::default());
 
-    let rows = table["parameters"].as_array().unwrap().iter();
+    let rows = table["parameters"]["chat.completions"]
+        .as_array()
+        .unwrap()
+        .iter();
     let named: BTreeSet<_> = rows.map(|row| row["name"].as_str().unwrap()).collect();
     let missing: Vec<_> = known
         .fields
@@ -33,13 +39,20 @@ fn every_field_of_the_openai_request_has_its_row() {
 }
 
 #[test]
-fn the_readme_shows_the_table_as_it_is() {
+fn the_readme_shows_the_tables_as_they_are() {
     let readme = include_str!("../../README.md");
 
-    let (_, rest) = readme.split_once("<!-- parameters -->\n").unwrap();
-    let (table, _) = rest.split_once("<!-- /parameters -->").unwrap();
+    for (name, parameters) in [
+        ("chat", CHAT),
+        ("responses", RESPONSES),
+        ("completions", COMPLETIONS),
+    ] {
+        let mark = format!("<!-- parameters: {name} -->\n");
+        let (_, rest) = readme.split_once(&mark).unwrap();
+        let (table, _) = rest.split_once("<!-- /parameters -->").unwrap();
 
-    assert_eq!(table.trim(), markdown_table().trim());
+        assert_eq!(table.trim(), markdown_table(parameters).trim(), "{name}");
+    }
 }
 
 #[test]
@@ -48,14 +61,18 @@ fn capabilities_tell_what_is_configured() {
         aliases: vec!["chaturdata".to_owned()],
         strict_models: true,
         strict_parameters: false,
+        auto_tools: AutoTools::Ignore,
     });
-    shown["parameters"] = shown["parameters"][0].take();
+    for table in shown["parameters"].as_object_mut().unwrap().values_mut() {
+        *table = table[0].take();
+    }
 
     insta::assert_snapshot!(format!("{shown:#}"), @r#"
     {
       "object": "capabilities",
       "endpoints": [
         "POST /v1/chat/completions",
+        "POST /v1/completions",
         "GET /v1/models",
         "GET /v1/models/{model}",
         "GET /v1/capabilities"
@@ -67,7 +84,7 @@ fn capabilities_tell_what_is_configured() {
         "others": "refused"
       },
       "limits": {
-        "choices": 1,
+        "choices": 8,
         "stop_sequences": 4,
         "model_bytes": 256,
         "conversation_name_bytes": 256
@@ -75,15 +92,41 @@ fn capabilities_tell_what_is_configured() {
       "usage": "estimated",
       "strict": false,
       "unknown_fields": "ignored",
+      "tools": {
+        "auto": "ignored",
+        "demanded": "emulated"
+      },
       "emulated": [
         "stop",
         "max_completion_tokens",
-        "max_tokens"
+        "max_tokens",
+        "n",
+        "response_format",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "max_output_tokens",
+        "text",
+        "echo"
       ],
       "parameters": {
-        "name": "messages",
-        "treatment": "honoured",
-        "note": "text; images, audio and files in are refused"
+        "chat.completions": {
+          "name": "messages",
+          "treatment": "honoured",
+          "note": "text; images, audio and files in are refused"
+        },
+        "responses": {
+          "name": "input",
+          "treatment": "honoured",
+          "note": "text, items and references to items; images, audio and files in are refused"
+        },
+        "completions": {
+          "name": "prompt",
+          "treatment": "honoured",
+          "note": "a string, or up to 8, each a turn of its own; tokens are refused"
+        }
       }
     }
     "#);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use chaturdata_proxy::config::Config;
+use chaturdata_proxy::config::{Config, Strategy};
 use chaturdata_proxy::conversation::resolve::Secrets;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
@@ -63,8 +63,11 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
+        let mut config = Config::default();
+        // Polls at times that a test can name.
+        config.pace.strategy = Strategy::Fixed;
         Self {
-            config: Config::default(),
+            config,
             access: Access::Sandbox,
             moment: Duration::from_secs(1),
             state: Arc::new(Nowhere),
@@ -433,10 +436,13 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -
 }
 
 /// Every route, and a body for those that want one.
-pub const ROUTES: [(&str, &str); 15] = [
+pub const ROUTES: [(&str, &str); 18] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/openai/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/completions"),
+    ("POST", "/openai/v1/completions"),
     ("GET", "/v1/models"),
     ("GET", "/models"),
     ("GET", "/openai/v1/models"),

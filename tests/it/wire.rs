@@ -1,10 +1,13 @@
 //! Answers as clients read them: whole bodies, and the strict types of async-openai over each.
 
+use std::sync::Arc;
+
 use async_openai::types::chat::{
     CreateChatCompletionResponse, CreateChatCompletionStreamResponse, FinishReason,
 };
 use async_openai::types::models::{ListModelResponse, Model};
 use chaturdata_proxy::openai::chat::{self, Chunks};
+use chaturdata_proxy::openai::render::{Event, Render};
 use chaturdata_proxy::openai::{Head, Policy, models};
 use chaturdata_proxy::run::{Answer, Finish};
 use chaturdata_proxy::upstream::Annotation;
@@ -21,6 +24,7 @@ fn head() -> Head {
 
 fn answer(finish: Finish) -> Answer {
     Answer {
+        calls: Vec::new(),
         text: "North\nleads \u{2014} by \"far\".".to_owned(),
         finish,
         annotations: Vec::new(),
@@ -44,17 +48,22 @@ fn pretty(body: impl Serialize) -> String {
     serde_json::to_string_pretty(&body).unwrap()
 }
 
+fn body(answer: Answer) -> String {
+    pretty(chat::completion(&head(), &[Arc::new(answer)], 8))
+}
+
 /// A stream of one answer that came in two pieces, each chunk read by async-openai.
 fn stream(answer: &Answer, include_usage: bool) -> Vec<String> {
-    let chunks = Chunks::new(head(), include_usage, 8);
+    let mut chunks = Chunks::new(head(), 1, include_usage, 8);
     let (first, second) = answer.text.split_at(5);
-    let mut lines = vec![
-        chunks.begin(),
-        chunks.keep_alive(),
-        chunks.text(first),
-        chunks.text(second),
-    ];
-    lines.extend(chunks.end(answer));
+    let mut events = chunks.begin();
+    events.extend(chunks.keep_alive());
+    events.extend(chunks.text(0, first));
+    events.extend(chunks.text(0, second));
+    events.extend(chunks.end(0, answer));
+    events.extend(chunks.close(&[Arc::new(answer.clone())]));
+    assert_eq!(events.pop(), Some(Event::done()));
+    let lines: Vec<String> = events.into_iter().map(|event| event.data).collect();
     for line in &lines {
         let read: CreateChatCompletionStreamResponse = serde_json::from_str(line).unwrap();
         assert_eq!(read.object, "chat.completion.chunk");
@@ -64,7 +73,7 @@ fn stream(answer: &Answer, include_usage: bool) -> Vec<String> {
 
 #[test]
 fn a_completion_has_every_key_that_clients_look_for() {
-    let body = pretty(chat::completion(&head(), &answer(Finish::Stop), 8));
+    let body = body(answer(Finish::Stop));
 
     let read: CreateChatCompletionResponse = serde_json::from_str(&body).unwrap();
     assert_eq!(read.choices[0].finish_reason, Some(FinishReason::Stop));
@@ -97,7 +106,7 @@ fn a_completion_has_every_key_that_clients_look_for() {
 
 #[test]
 fn a_cut_answer_ends_by_its_length() {
-    let body = pretty(chat::completion(&head(), &answer(Finish::Length), 8));
+    let body = body(answer(Finish::Length));
 
     let read: CreateChatCompletionResponse = serde_json::from_str(&body).unwrap();
     assert_eq!(read.choices[0].finish_reason, Some(FinishReason::Length));
@@ -105,7 +114,7 @@ fn a_cut_answer_ends_by_its_length() {
 
 #[test]
 fn sources_are_told_as_far_as_the_text_goes() {
-    let body = pretty(chat::completion(&head(), &with_sources(), 8));
+    let body = body(with_sources());
 
     let read: CreateChatCompletionResponse = serde_json::from_str(&body).unwrap();
     let message = serde_json::to_value(&read.choices[0].message).unwrap();
@@ -157,10 +166,10 @@ fn a_stream_tells_sources_before_it_ends() {
 
 #[test]
 fn a_chunk_is_one_line_whatever_the_text() {
-    let chunks = Chunks::new(head(), false, 8);
+    let mut chunks = Chunks::new(head(), 1, false, 8);
     let text = "a\r\n\ndata: [DONE]\n\n\u{2028}\u{0}";
 
-    let line = chunks.text(text);
+    let line = chunks.text(0, text).remove(0).data;
 
     assert!(!line.contains(['\n', '\r']));
     let read: CreateChatCompletionStreamResponse = serde_json::from_str(&line).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chaturdata_proxy::conversation::resolve::Hashes;
-use chaturdata_proxy::conversation::{Caller, Limits, Message, Names, Repeat, Role, Turn};
+use chaturdata_proxy::conversation::{Base, Caller, Limits, Message, Names, Repeat, Role, Turn};
 use chaturdata_proxy::ids::{Fingerprint, Handle};
 use chaturdata_proxy::run::subscription::Subscription;
 use chaturdata_proxy::run::{Error, RunEvent};
@@ -284,6 +284,10 @@ impl Person {
             instructions: None,
             history,
             prompt: vec![message(0, &request.text)],
+            base: Base::Nothing,
+            form: None,
+            keep: None,
+            choice: 0,
             names: Names {
                 handle: handle.map(|name| Handle(name.as_str().into())),
                 // As a chat program says that its requests are whole histories.

@@ -1,92 +1,117 @@
-//! An answer as a stream: one `chat.completion.chunk` after another.
+//! Answers as one body, or as a stream: one `chat.completion.chunk` after another.
+
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::completion::{Annotation, finish_reason};
+use super::completion::{Annotation, completion, finish_reason};
 use crate::openai::Head;
+use crate::openai::render::{Ending, Event, Fault, Render, json};
 use crate::openai::usage::Usage;
 use crate::run::Answer;
 
-/// Makes the chunks of one stream, each a line of JSON.
+/// Tells the answers to one request.
 #[derive(Clone, Debug)]
 pub struct Chunks {
     head: Head,
+    choices: usize,
     include_usage: bool,
     prompt_tokens: u64,
 }
 
+impl Render for Chunks {
+    fn body(&self, answers: &[Arc<Answer>]) -> String {
+        json(&completion(&self.head, answers, self.prompt_tokens))
+    }
+
+    /// Who speaks.
+    fn begin(&mut self) -> Vec<Event> {
+        let role = Delta {
+            role: Some("assistant"),
+            content: Some(""),
+            ..Delta::default()
+        };
+        let choices = 0..self.choices;
+        choices.map(|index| self.delta(index, &role)).collect()
+    }
+
+    fn text(&mut self, index: usize, text: &str) -> Vec<Event> {
+        let delta = Delta {
+            content: Some(text),
+            ..Delta::default()
+        };
+        vec![self.delta(index, &delta)]
+    }
+
+    /// No client minds a chunk that says nothing, which is not so for comments.
+    fn keep_alive(&mut self) -> Option<Event> {
+        Some(self.delta(0, &Delta::default()))
+    }
+
+    /// The sources and the finish reason.
+    fn end(&mut self, index: usize, answer: &Answer) -> Vec<Event> {
+        let mut chunks = Vec::new();
+        let annotations = Annotation::all(answer);
+        if !annotations.is_empty() {
+            let sources = Delta {
+                annotations,
+                ..Delta::default()
+            };
+            chunks.push(self.delta(index, &sources));
+        }
+        let reason = finish_reason(answer.finish);
+        chunks.push(self.choice(index, &Delta::default(), Some(reason)));
+        chunks
+    }
+
+    /// The usage, if it was asked for.
+    fn close(&mut self, answers: &[Arc<Answer>]) -> Vec<Event> {
+        let usage = || Usage::of(self.prompt_tokens, answers);
+        let usage = self
+            .include_usage
+            .then(|| self.chunk(&[], Some(Some(usage()))));
+        usage.into_iter().chain([Event::done()]).collect()
+    }
+
+    fn failed(&mut self, fault: &Fault<'_>) -> (Vec<Event>, Ending) {
+        fault.broken_off()
+    }
+}
+
 impl Chunks {
-    pub fn new(head: Head, include_usage: bool, prompt_tokens: u64) -> Self {
+    /// For so many choices.
+    pub fn new(head: Head, choices: usize, include_usage: bool, prompt_tokens: u64) -> Self {
         Self {
             head,
+            choices,
             include_usage,
             prompt_tokens,
         }
     }
 
-    /// The first chunk: who speaks.
-    pub fn begin(&self) -> String {
-        self.delta(&Delta {
-            role: Some("assistant"),
-            content: Some(""),
-            ..Delta::default()
-        })
+    fn delta(&self, index: usize, delta: &Delta<'_>) -> Event {
+        self.choice(index, delta, None)
     }
 
-    pub fn text(&self, text: &str) -> String {
-        self.delta(&Delta {
-            content: Some(text),
-            ..Delta::default()
-        })
-    }
-
-    /// A chunk that says nothing. No client minds it, which is not so for comments.
-    pub fn keep_alive(&self) -> String {
-        self.delta(&Delta::default())
-    }
-
-    /// The chunks after the last text: sources, the finish reason, and the usage if it was asked for.
-    pub fn end(&self, answer: &Answer) -> Vec<String> {
-        let mut chunks = Vec::new();
-        let annotations = Annotation::all(answer);
-        if !annotations.is_empty() {
-            chunks.push(self.delta(&Delta {
-                annotations,
-                ..Delta::default()
-            }));
-        }
-        chunks.push(self.choice(&Delta::default(), Some(finish_reason(answer.finish))));
-        if self.include_usage {
-            let usage = Usage::new(self.prompt_tokens, &answer.text);
-            chunks.push(self.chunk(&[], Some(Some(usage))));
-        }
-        chunks
-    }
-
-    fn delta(&self, delta: &Delta<'_>) -> String {
-        self.choice(delta, None)
-    }
-
-    fn choice(&self, delta: &Delta<'_>, finish_reason: Option<&'static str>) -> String {
+    fn choice(&self, index: usize, delta: &Delta<'_>, reason: Option<&'static str>) -> Event {
         let choice = Choice {
-            index: 0,
+            index,
             delta,
             logprobs: None,
-            finish_reason,
+            finish_reason: reason,
         };
         self.chunk(&[choice], self.include_usage.then_some(None))
     }
 
-    fn chunk(&self, choices: &[Choice<'_>], usage: Option<Option<Usage>>) -> String {
-        let chunk = Chunk {
+    fn chunk(&self, choices: &[Choice<'_>], usage: Option<Option<Usage>>) -> Event {
+        Event::unnamed(json(&Chunk {
             id: &self.head.id,
             object: "chat.completion.chunk",
             created: self.head.created,
             model: &self.head.model,
             choices,
             usage,
-        };
-        serde_json::to_string(&chunk).expect("text, numbers and structs can always be written")
+        }))
     }
 }
 
@@ -104,7 +129,7 @@ struct Chunk<'a> {
 
 #[derive(Serialize)]
 struct Choice<'a> {
-    index: u32,
+    index: usize,
     delta: &'a Delta<'a>,
     logprobs: Option<()>,
     finish_reason: Option<&'static str>,

@@ -1,34 +1,37 @@
 //! An answer as one body: `chat.completion`.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::openai::Head;
 use crate::openai::usage::Usage;
 use crate::run::{Answer, Finish};
 
-/// The body of a chat completion.
+/// The body of a chat completion, a choice for each answer.
 pub fn completion<'a>(
     head: &'a Head,
-    answer: &'a Answer,
+    answers: &'a [Arc<Answer>],
     prompt_tokens: u64,
 ) -> impl Serialize + use<'a> {
+    let choices = answers.iter().enumerate().map(|(index, answer)| Choice {
+        index,
+        message: Message {
+            role: "assistant",
+            content: &answer.text,
+            refusal: None,
+            annotations: Annotation::all(answer),
+        },
+        logprobs: None,
+        finish_reason: finish_reason(answer.finish),
+    });
     Completion {
         id: &head.id,
         object: "chat.completion",
         created: head.created,
         model: &head.model,
-        choices: [Choice {
-            index: 0,
-            message: Message {
-                role: "assistant",
-                content: &answer.text,
-                refusal: None,
-                annotations: Annotation::all(answer),
-            },
-            logprobs: None,
-            finish_reason: finish_reason(answer.finish),
-        }],
-        usage: Usage::new(prompt_tokens, &answer.text),
+        choices: choices.collect(),
+        usage: Usage::of(prompt_tokens, answers),
     }
 }
 
@@ -37,6 +40,7 @@ pub fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
         Finish::Length => "length",
+        Finish::Calls => "tool_calls",
     }
 }
 
@@ -46,13 +50,13 @@ struct Completion<'a> {
     object: &'static str,
     created: u64,
     model: &'a str,
-    choices: [Choice<'a>; 1],
+    choices: Vec<Choice<'a>>,
     usage: Usage,
 }
 
 #[derive(Serialize)]
 struct Choice<'a> {
-    index: u32,
+    index: usize,
     message: Message<'a>,
     logprobs: Option<()>,
     finish_reason: &'static str,
@@ -83,11 +87,8 @@ struct UrlCitation<'a> {
 }
 
 impl<'a> Annotation<'a> {
-    /// The sources of what is left of the text: a cut may have taken the place of some.
     pub fn all(answer: &'a Answer) -> Vec<Self> {
-        let end = answer.text.chars().count();
-        let left = answer.annotations.iter().filter(|source| source.end <= end);
-        left.map(Self::of).collect()
+        answer.sources().map(Self::of).collect()
     }
 
     fn of(source: &'a crate::upstream::Annotation) -> Self {

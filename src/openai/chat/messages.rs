@@ -1,85 +1,48 @@
-//! A list of messages taken apart: instructions, what was said, what is asked.
+//! The messages of a chat, as they are to a turn.
 
-use super::request::{Called, Content, Message, Part, ToolCall};
+use super::request::{Called, Message, ToolCall};
 use crate::conversation::{self, Role};
 use crate::openai::Error;
-
-/// The messages of a request by what they are to a turn.
-#[derive(Clone)]
-pub struct Split {
-    /// System and developer messages, wherever they stood, joined by a blank line.
-    pub instructions: Option<String>,
-    pub history: Vec<conversation::Message>,
-    /// The user and tool messages at the end; their text is not empty.
-    pub prompt: Vec<conversation::Message>,
-}
+use crate::openai::content::Place;
+use crate::openai::messages::{Author, Entry, Split, said};
 
 /// Takes the messages apart, or says which of them cannot be used.
 pub fn split(messages: Vec<Message>) -> Result<Split, Error> {
-    let mut instructions = Vec::new();
-    let mut said = Vec::new();
+    let mut entries = Vec::with_capacity(messages.len());
     for (index, message) in messages.into_iter().enumerate() {
-        let place = Place(index);
-        match read(message, place)? {
-            Read::Instructions(text) => instructions.push(text),
-            Read::Said(message) => said.push(message),
-        }
+        let list = LIST;
+        entries.push(entry(message, Place { list, index })?);
     }
-    let prompt = match said.iter().rposition(|m| m.role == Role::Assistant) {
-        Some(last) => said.split_off(last + 1),
-        None => std::mem::take(&mut said),
-    };
-    if prompt.is_empty() {
-        return Err(Error::invalid(
-            "messages",
-            "messages must end with a user or tool message: there is nothing to answer",
-        ));
-    }
-    if prompt.iter().all(|message| message.text.trim().is_empty()) {
-        return Err(Error::invalid(
-            "messages",
-            "the last user or tool message is empty: there is nothing to answer",
-        ));
-    }
-    instructions.retain(|text| !text.trim().is_empty());
-    Ok(Split {
-        instructions: (!instructions.is_empty()).then(|| instructions.join("\n\n")),
-        history: said,
-        prompt,
-    })
+    Split::of(entries, LIST)
 }
 
-enum Read {
-    Instructions(String),
-    Said(conversation::Message),
-}
+const LIST: &str = "messages";
 
-fn read(message: Message, place: Place) -> Result<Read, Error> {
+fn entry(message: Message, place: Place) -> Result<Entry, Error> {
     let Some(role) = message.role.as_deref() else {
         let path = place.of("role");
         return Err(Error::invalid(&path, format!("{path} is missing")));
     };
+    if let Some(author) = Author::of(role) {
+        let text = place.needed("content", message.content)?;
+        return Ok(Entry::Instructions(author, text));
+    }
     match role {
-        "system" | "developer" => {
-            let text = place.text(message.content)?;
-            text.map(Read::Instructions)
-                .ok_or_else(|| place.no_content())
+        "user" => {
+            let text = place.needed("content", message.content)?;
+            Ok(Entry::Said(said(Role::User, text)))
         }
-        "user" => match place.text(message.content)? {
-            Some(text) => Ok(Read::Said(said(Role::User, text))),
-            None => Err(place.no_content()),
-        },
-        "assistant" => assistant(message, place).map(Read::Said),
+        "assistant" => assistant(message, place).map(Entry::Said),
         "tool" => {
-            let text = place.text(message.content)?.unwrap_or_default();
-            Ok(Read::Said(conversation::Message {
+            let text = place.text("content", message.content)?.unwrap_or_default();
+            Ok(Entry::Said(conversation::Message {
                 answers: message.tool_call_id,
                 ..said(Role::Tool, text)
             }))
         }
         "function" => {
-            let text = place.text(message.content)?.unwrap_or_default();
-            Ok(Read::Said(conversation::Message {
+            let text = place.text("content", message.content)?.unwrap_or_default();
+            Ok(Entry::Said(conversation::Message {
                 answers: message.name,
                 ..said(Role::Tool, text)
             }))
@@ -100,7 +63,7 @@ fn assistant(message: Message, place: Place) -> Result<conversation::Message, Er
         let message = format!("{path} names a spoken answer, which is not known here");
         return Err(Error::unsupported(path, message));
     }
-    let content = place.text(message.content)?;
+    let content = place.text("content", message.content)?;
     let texts = [content, message.refusal].into_iter().flatten();
     let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
     let mut calls = Vec::new();
@@ -135,67 +98,6 @@ fn tool_call(call: ToolCall, path: &str) -> Result<conversation::ToolCall, Error
         name,
         arguments,
     })
-}
-
-fn said(role: Role, text: String) -> conversation::Message {
-    conversation::Message {
-        role,
-        text,
-        calls: Vec::new(),
-        answers: None,
-        parts: Vec::new(),
-    }
-}
-
-/// Where a message stands in the request.
-#[derive(Clone, Copy)]
-struct Place(usize);
-
-impl Place {
-    fn of(self, field: &str) -> String {
-        format!("messages[{}].{field}", self.0)
-    }
-
-    fn no_content(self) -> Error {
-        let path = self.of("content");
-        let message = format!("{path} must be a string or an array of parts");
-        Error::invalid(path, message)
-    }
-
-    fn text(self, content: Option<Content>) -> Result<Option<String>, Error> {
-        let parts = match content {
-            None => return Ok(None),
-            Some(Content::Text(text)) => return Ok(Some(text)),
-            Some(Content::Parts(parts)) => parts,
-        };
-        let mut texts = Vec::with_capacity(parts.len());
-        for (index, part) in parts.into_iter().enumerate() {
-            texts.push(self.part(part, index)?);
-        }
-        Ok(Some(texts.join("\n")))
-    }
-
-    fn part(self, part: Part, index: usize) -> Result<String, Error> {
-        let path = self.of(&format!("content[{index}]"));
-        match part.kind.as_deref() {
-            Some("text" | "refusal" | "input_text" | "output_text") => part.text.ok_or_else(|| {
-                Error::invalid(&path, format!("{path} must have its text as a string"))
-            }),
-            Some("image_url" | "input_image" | "input_audio" | "file" | "input_file") => {
-                Err(Error::unsupported(
-                    &path,
-                    format!(
-                        "{path} is not text: images, audio and files cannot be sent to the upstream"
-                    ),
-                ))
-            }
-            Some(_) => Err(Error::unsupported(
-                &path,
-                format!("{path} is of a type that is not known here; text parts are"),
-            )),
-            None => Err(Error::invalid(&path, format!("{path} must have a type"))),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,4 +9,4 @@ mod turn;
 pub use chunks::Chunks;
 pub use completion::completion;
 pub use request::ChatRequest;
-pub use turn::{Asked, MOST_STOPS};
+pub use turn::Asked;

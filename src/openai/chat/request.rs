@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::openai::object::{FromKeys, object};
+use crate::openai::content::Content;
+use crate::openai::object::{FromKeys, object, or_default, skip, text_or_json};
 
 /// A request for a chat completion. Fields other than the messages are read where they are used,
 /// so that an error can name them and what is ignored can be told.
@@ -85,73 +85,6 @@ impl<'de> FromKeys<'de> for Message {
     }
 }
 
-/// What a message says: the same text may come either way.
-#[derive(Clone, Debug)]
-pub enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = Content;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of parts")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.to_owned()))
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<Content, E> {
-                Ok(Content::Text(text))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Content, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(parts)).map(Content::Parts)
-            }
-        }
-
-        json.deserialize_any(Either)
-    }
-}
-
-/// One part of a message's content.
-#[derive(Clone, Debug, Default)]
-pub struct Part {
-    pub kind: Option<String>,
-    /// The text of a text part, or of a refusal.
-    pub text: Option<String>,
-}
-
-impl<'de> Deserialize<'de> for Part {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        object(json)
-    }
-}
-
-impl<'de> FromKeys<'de> for Part {
-    const WHAT: &'static str = "a part";
-
-    fn take<A: MapAccess<'de>>(&mut self, key: &str, values: &mut A) -> Result<(), A::Error> {
-        match key {
-            "type" => self.kind = values.next_value()?,
-            // A part of a kind that is not known may keep anything here.
-            "text" | "refusal" => {
-                if let Value::String(text) = values.next_value()? {
-                    self.text = Some(text);
-                }
-            }
-            _ => skip(values)?,
-        }
-        Ok(())
-    }
-}
-
 /// A call of a tool that an assistant message made.
 #[derive(Clone, Debug, Default)]
 pub struct ToolCall {
@@ -197,30 +130,11 @@ impl<'de> FromKeys<'de> for Called {
     fn take<A: MapAccess<'de>>(&mut self, key: &str, values: &mut A) -> Result<(), A::Error> {
         match key {
             "name" => self.name = values.next_value()?,
-            // Text by the book; some clients send the object itself.
-            "arguments" | "input" => {
-                self.arguments = match values.next_value()? {
-                    Value::String(text) => text,
-                    Value::Null => String::new(),
-                    other => other.to_string(),
-                }
-            }
+            "arguments" | "input" => self.arguments = text_or_json(values)?,
             _ => skip(values)?,
         }
         Ok(())
     }
-}
-
-fn or_default<'de, T, A>(values: &mut A) -> Result<T, A::Error>
-where
-    T: Deserialize<'de> + Default,
-    A: MapAccess<'de>,
-{
-    Ok(values.next_value::<Option<T>>()?.unwrap_or_default())
-}
-
-fn skip<'de, A: MapAccess<'de>>(values: &mut A) -> Result<(), A::Error> {
-    values.next_value::<IgnoredAny>().map(drop)
 }
 
 #[cfg(test)]

@@ -1,24 +1,24 @@
 //! A request for a chat completion becomes a turn.
 
 use std::fmt;
-use std::time::Duration;
 
-use serde_json::Value;
-
-use super::messages::{Split, split};
+use super::messages::split;
 use super::request::ChatRequest;
-use crate::conversation::{Limits, Repeat, Turn};
+use crate::conversation::{Limits, Turn};
+use crate::openai::basis::{self, Basis};
 use crate::openai::fields::Fields;
-use crate::openai::names::names;
-use crate::openai::{Envelope, Error, Policy, models, params, usage};
-
-/// A request has at most this many stop sequences, as OpenAI has it.
-pub const MOST_STOPS: usize = 4;
+use crate::openai::forms::{self, Calls};
+use crate::openai::params::{self, CHAT};
+use crate::openai::{Envelope, Error, Policy};
 
 /// A request understood: the turn, and how the caller wants to be answered.
 #[derive(Clone)]
 pub struct Asked {
     pub turn: Turn,
+    /// How many answers are wanted.
+    pub choices: usize,
+    /// How calls are told.
+    pub calls: Calls,
     pub stream: bool,
     /// Whether a stream ends with a chunk that tells the usage.
     pub include_usage: bool,
@@ -42,64 +42,30 @@ impl ChatRequest {
     /// What the request asks for, or why it cannot be had.
     pub fn into_turn(self, envelope: Envelope, policy: &Policy) -> Result<Asked, Error> {
         let fields = Fields::new(&self.fields);
-        let model = model(fields, policy)?.to_owned();
-        let stream = fields.flag("stream")?.unwrap_or(false);
-        let include_usage = include_usage(fields)?;
+        let basis = Basis::read(envelope, fields, policy)?;
+        let include_usage = basis.include_usage(fields)?;
         let limits = limits(fields)?;
-        let names = names(&envelope, fields)?;
-        fields.count("n")?;
-        let ignored = params::ignored(&self.fields, policy)?;
-        let Split {
-            instructions,
-            history,
-            prompt,
-        } = split(self.messages)?;
-        let prompt_tokens =
-            usage::prompt_tokens(instructions.as_deref(), history.iter().chain(&prompt));
-        let deadline = deadline(&envelope, stream);
+        let choices = basis::choices(fields)?;
+        let wanted = forms::of_chat(fields, policy)?;
+        let ignored = params::ignored(CHAT, &self.fields, &wanted.unheeded, policy)?;
+        let split = split(self.messages)?;
+        let prompt_tokens = split.tokens();
+        let stream = basis.stream;
         let turn = Turn {
-            caller: envelope.caller,
-            model: model.clone(),
-            instructions,
-            history,
-            prompt,
-            names,
             limits,
-            repeat: Repeat {
-                body: envelope.body,
-                idempotency_key: envelope.idempotency_key,
-                marked: envelope.marked,
-            },
-            deadline,
+            form: wanted.form,
+            ..basis.turn(split)
         };
         Ok(Asked {
+            model: turn.model.clone(),
             turn,
+            choices,
+            calls: wanted.calls,
             stream,
-            include_usage: stream && include_usage,
-            model,
+            include_usage,
             ignored,
             prompt_tokens,
         })
-    }
-}
-
-fn model<'a>(fields: Fields<'a>, policy: &Policy) -> Result<&'a str, Error> {
-    let model = fields.text("model")?.unwrap_or_default();
-    if model.is_empty() {
-        let message = match policy.aliases.first() {
-            Some(alias) => format!("model is missing: add \"model\": \"{alias}\" to the request"),
-            None => "model is missing: add any name".to_owned(),
-        };
-        return Err(Error::invalid("model", message));
-    }
-    models::check(policy, model)?;
-    Ok(model)
-}
-
-fn include_usage(fields: Fields<'_>) -> Result<bool, Error> {
-    match fields.object("stream_options", "stream_options.")? {
-        Some(options) => Ok(options.flag("include_usage")?.unwrap_or(false)),
-        None => Ok(false),
     }
 }
 
@@ -109,71 +75,19 @@ fn limits(fields: Fields<'_>) -> Result<Limits, Error> {
         fields.count("max_completion_tokens")?,
     ];
     Ok(Limits {
-        stop: stop(fields.value("stop"))?,
+        stop: basis::stop(fields)?,
         max_tokens: counts.into_iter().flatten().min(),
     })
 }
 
-fn stop(value: Option<&Value>) -> Result<Vec<String>, Error> {
-    let wanted = || {
-        let message =
-            format!("stop must be a string or an array of up to {MOST_STOPS}, none of them empty");
-        Error::invalid("stop", message)
-    };
-    let stops: Vec<&Value> = match value {
-        None => Vec::new(),
-        Some(Value::Array(stops)) => stops.iter().collect(),
-        Some(stop) => vec![stop],
-    };
-    if stops.len() > MOST_STOPS {
-        return Err(wanted());
-    }
-    stops
-        .into_iter()
-        .map(|stop| match stop.as_str() {
-            Some(text) if !text.is_empty() => Ok(text.to_owned()),
-            _ => Err(wanted()),
-        })
-        .collect()
-}
-
-/// A caller that waits for the whole answer is told in time, a second before it gives up by itself.
-fn deadline(envelope: &Envelope, stream: bool) -> Duration {
-    match envelope.patience {
-        Some(patience) if !stream => envelope
-            .deadline
-            .min(patience.saturating_sub(Duration::from_secs(1))),
-        _ => envelope.deadline,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use std::time::Duration;
+
+    use serde_json::{Map, Value, json};
 
     use super::*;
-    use crate::conversation::Caller;
-    use crate::ids::Tenant;
     use crate::openai::Reason;
-    use crate::secret::Secret;
-
-    fn envelope() -> Envelope {
-        Envelope {
-            caller: Caller {
-                tenant: Tenant([0; 32]),
-                key: Secret::new("placeholder"),
-            },
-            handle: None,
-            narrow: None,
-            users: Vec::new(),
-            side_call: None,
-            idempotency_key: None,
-            marked: false,
-            patience: None,
-            deadline: Duration::from_secs(590),
-            body: [0; 32],
-        }
-    }
 
     fn policy() -> Policy {
         Policy {
@@ -194,7 +108,9 @@ mod tests {
     }
 
     fn asked(fields: &Value) -> Asked {
-        request(fields).into_turn(envelope(), &policy()).unwrap()
+        request(fields)
+            .into_turn(Envelope::bare(), &policy())
+            .unwrap()
     }
 
     #[test]
@@ -282,7 +198,7 @@ mod tests {
             (json!({"user": ["a"]}), "user"),
             (json!({"conversation": 1.5}), "conversation"),
         ] {
-            let refused = request(&fields).into_turn(envelope(), &policy());
+            let refused = request(&fields).into_turn(Envelope::bare(), &policy());
 
             let error = refused.unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{fields}");
@@ -292,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_caller_without_a_model_is_told_one() {
-        let refused = request(&json!({"model": null})).into_turn(envelope(), &policy());
+        let refused = request(&json!({"model": null})).into_turn(Envelope::bare(), &policy());
 
         assert_eq!(
             refused.unwrap_err().message,
@@ -311,7 +227,7 @@ mod tests {
         ] {
             let envelope = Envelope {
                 patience,
-                ..envelope()
+                ..Envelope::bare()
             };
 
             let asked = request(&json!({"stream": stream})).into_turn(envelope, &policy());
@@ -334,7 +250,7 @@ mod tests {
             idempotency_key: Some("k".to_owned()),
             marked: true,
             body: [7; 32],
-            ..envelope()
+            ..Envelope::bare()
         };
 
         let fields = json!({"model": "gpt-4o", "user": "u", "metadata": {"chat_id": "c"}});

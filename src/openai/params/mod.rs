@@ -1,5 +1,7 @@
 //! What becomes of every field of an OpenAI request.
 
+mod completions;
+mod responses;
 mod table;
 
 use std::fmt::Write;
@@ -7,16 +9,28 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::chat::MOST_STOPS;
+use super::basis::{MOST_CHOICES, MOST_STOPS};
+use super::forms::Unheeded;
 use super::{Error, Policy, models, names};
-use table::{CHAT, Parameter, Treatment, Verdict};
+use crate::config::AutoTools;
+pub use completions::COMPLETIONS;
+pub use responses::RESPONSES;
+pub use table::{CHAT, Parameter};
+use table::{Treatment, Verdict};
 
 /// The fields of a request that change nothing here, or the first that cannot be had.
-pub fn ignored(fields: &Map<String, Value>, policy: &Policy) -> Result<Vec<String>, Error> {
+pub fn ignored(
+    table: &[Parameter],
+    fields: &Map<String, Value>,
+    unheeded: &[Unheeded],
+    policy: &Policy,
+) -> Result<Vec<String>, Error> {
     let mut ignored = Vec::new();
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-        let parameter = CHAT.iter().find(|parameter| parameter.name == name);
+        let parameter = table.iter().find(|parameter| parameter.name == name);
+        let unheeded = unheeded.iter().find(|unheeded| unheeded.field == name);
         let note = match parameter {
+            Some(_) if let Some(unheeded) = unheeded => unheeded.why,
             Some(parameter) => match parameter.judge(value) {
                 Verdict::Served => continue,
                 Verdict::Ignored => parameter.note,
@@ -68,7 +82,7 @@ pub fn capabilities(policy: &Policy) -> impl Serialize {
             },
         },
         limits: Limits {
-            choices: 1,
+            choices: MOST_CHOICES,
             stop_sequences: MOST_STOPS,
             model_bytes: models::LONGEST,
             conversation_name_bytes: names::LONGEST,
@@ -80,17 +94,37 @@ pub fn capabilities(policy: &Policy) -> impl Serialize {
         } else {
             "ignored"
         },
-        emulated: CHAT
-            .iter()
-            .filter(|parameter| parameter.treatment == Treatment::Emulated)
-            .map(|parameter| parameter.name)
-            .collect(),
-        parameters: CHAT,
+        tools: Tools {
+            auto: match policy.auto_tools {
+                AutoTools::Emulate => "emulated",
+                AutoTools::Ignore => "ignored",
+                AutoTools::Refuse => "refused",
+            },
+            demanded: "emulated",
+        },
+        emulated: emulated(),
+        parameters: Tables {
+            chat: CHAT,
+            responses: RESPONSES,
+            completions: COMPLETIONS,
+        },
     }
+}
+
+/// The fields, of any endpoint, that the upstream knows nothing of.
+fn emulated() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for parameter in [CHAT, RESPONSES, COMPLETIONS].into_iter().flatten() {
+        if parameter.treatment == Treatment::Emulated && !names.contains(&parameter.name) {
+            names.push(parameter.name);
+        }
+    }
+    names
 }
 
 const ENDPOINTS: &[&str] = &[
     "POST /v1/chat/completions",
+    "POST /v1/completions",
     "GET /v1/models",
     "GET /v1/models/{model}",
     "GET /v1/capabilities",
@@ -105,8 +139,24 @@ struct Capabilities<'a> {
     usage: &'static str,
     strict: bool,
     unknown_fields: &'static str,
+    tools: Tools,
     emulated: Vec<&'static str>,
-    parameters: &'static [Parameter],
+    parameters: Tables,
+}
+
+/// What becomes of tools: those that may be called, and those that must be.
+#[derive(Serialize)]
+struct Tools {
+    auto: &'static str,
+    demanded: &'static str,
+}
+
+#[derive(Serialize)]
+struct Tables {
+    #[serde(rename = "chat.completions")]
+    chat: &'static [Parameter],
+    responses: &'static [Parameter],
+    completions: &'static [Parameter],
 }
 
 #[derive(Serialize)]
@@ -117,21 +167,21 @@ struct Models<'a> {
 
 #[derive(Serialize)]
 struct Limits {
-    choices: u32,
+    choices: usize,
     stop_sequences: usize,
     model_bytes: usize,
     conversation_name_bytes: usize,
 }
 
-/// The table as the README shows it.
-pub fn markdown_table() -> String {
+/// A table as the README shows it.
+pub fn markdown_table(parameters: &[Parameter]) -> String {
     let mut table = "| Field | Here | Note |\n| --- | --- | --- |\n".to_owned();
     for Parameter {
         name,
         treatment,
         note,
         ..
-    } in CHAT
+    } in parameters
     {
         let treatment = treatment.as_str();
         writeln!(table, "| `{name}` | {treatment} | {note} |").expect("a String takes any text");
@@ -152,7 +202,7 @@ mod tests {
             strict_parameters,
             ..Policy::default()
         };
-        ignored(fields.as_object().unwrap(), &policy)
+        ignored(CHAT, fields.as_object().unwrap(), &[], &policy)
     }
 
     #[test]
@@ -177,14 +227,6 @@ mod tests {
             ("temperature", json!(0.2)),
             ("top_p", json!(0.5)),
             ("seed", json!(u64::MAX)),
-            ("tools", json!([{"type": "function"}])),
-            ("tool_choice", json!("auto")),
-            (
-                "tool_choice",
-                json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto"}}),
-            ),
-            ("function_call", json!("auto")),
-            ("parallel_tool_calls", json!(false)),
             ("metadata", json!({"chat_id": "c", "team": "a"})),
             ("reasoning_effort", json!("later")),
             ("service_tier", json!("flex")),
@@ -208,22 +250,6 @@ mod tests {
     #[test]
     fn what_would_change_the_answers_meaning_is_refused() {
         for (name, value) in [
-            ("n", json!(2)),
-            ("tool_choice", json!("required")),
-            (
-                "tool_choice",
-                json!({"type": "function", "function": {"name": "f"}}),
-            ),
-            (
-                "tool_choice",
-                json!({"type": "allowed_tools", "allowed_tools": {"mode": "required"}}),
-            ),
-            ("function_call", json!({"name": "f"})),
-            ("response_format", json!({"type": "json_object"})),
-            (
-                "response_format",
-                json!({"type": "json_schema", "json_schema": {}}),
-            ),
             ("logprobs", json!(true)),
             ("top_logprobs", json!(2)),
             ("modalities", json!(["text", "audio"])),
@@ -242,11 +268,11 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_can_be_had() {
-        let error = judged(&json!({"n": 3}), false).unwrap_err();
+        let error = judged(&json!({"modalities": ["audio"]}), false).unwrap_err();
 
         assert_eq!(
             error.message,
-            "this value of n is not supported: only 1 can be had"
+            "this value of modalities is not supported: only `[\"text\"]` can be had"
         );
     }
 
@@ -271,14 +297,39 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_every_field_once() {
-        let mut names: Vec<_> = CHAT.iter().map(|parameter| parameter.name).collect();
-        for field in HANDLE_FIELDS {
-            assert!(names.contains(&field), "{field}");
-        }
-        names.sort_unstable();
-        names.dedup();
+    fn the_tables_name_every_field_once() {
+        for table in [CHAT, RESPONSES, COMPLETIONS] {
+            let mut names: Vec<_> = table.iter().map(|parameter| parameter.name).collect();
+            for field in HANDLE_FIELDS {
+                assert!(names.contains(&field), "{field}");
+            }
+            names.sort_unstable();
+            names.dedup();
 
-        assert_eq!(names.len(), CHAT.len());
+            assert_eq!(names.len(), table.len());
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_as_things_are_is_told_too() {
+        let fields = json!({"tools": [{}], "tool_choice": "auto"});
+        let unheeded = [Unheeded {
+            field: "tools",
+            why: "there are none",
+        }];
+        let judged = |strict_parameters| {
+            let policy = Policy {
+                strict_parameters,
+                ..Policy::default()
+            };
+            ignored(CHAT, fields.as_object().unwrap(), &unheeded, &policy)
+        };
+
+        assert_eq!(judged(false), Ok(vec!["tools".to_owned()]));
+        let error = judged(true).unwrap_err();
+        assert_eq!(
+            error.message,
+            "tools would be ignored, and parameters are strict: there are none"
+        );
     }
 }

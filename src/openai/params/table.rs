@@ -13,10 +13,10 @@ pub struct Parameter {
     pub note: &'static str,
     /// Values that ask for what comes anyway: neither told nor refused.
     #[serde(skip)]
-    usual: fn(&Value) -> bool,
+    pub usual: fn(&Value) -> bool,
     /// Values that would change what the answer means, and cannot be had.
     #[serde(skip)]
-    refused: fn(&Value) -> bool,
+    pub refused: fn(&Value) -> bool,
 }
 
 /// What becomes of a field.
@@ -47,13 +47,10 @@ impl Treatment {
 /// Every field of a chat completion request, and those of ours that name a conversation.
 pub const CHAT: &[Parameter] = &[
     honour("messages", "text; images, audio and files in are refused"),
-    honour("model", "any name, unless `models.strict` is on"),
-    honour("stream", "text arrives as the upstream's answer grows"),
-    honour(
-        "stream_options",
-        "`include_usage`; other options change nothing",
-    ),
-    emulate("stop", "up to 4; the answer is cut before the first"),
+    MODEL,
+    STREAM,
+    STREAM_OPTIONS,
+    STOP,
     emulate(
         "max_completion_tokens",
         "the answer is cut by the estimate that `usage` reports",
@@ -62,37 +59,21 @@ pub const CHAT: &[Parameter] = &[
         "max_tokens",
         "as `max_completion_tokens`; of the two the smaller",
     ),
-    refuse("n", is_one, "only 1 can be had"),
-    refuse(
+    emulate(
+        "n",
+        "up to 8; the first answer is the conversation's, the others are asked for beside it",
+    ),
+    emulate(
         "response_format",
-        is_plain_text,
-        "only `{\"type\": \"text\"}` can be had",
+        "`json_object` and `json_schema`; what is answered is valid, or it is an error",
     ),
-    ignore("tools", is_empty, "tools are never called"),
-    Parameter {
-        refused: wants_a_call,
-        ..ignore(
-            "tool_choice",
-            is_none,
-            "`auto` changes nothing; `required` and named tools are refused",
-        )
-    },
-    ignore("parallel_tool_calls", is_true, "tools are never called"),
-    ignore("functions", is_empty, "functions are never called"),
-    Parameter {
-        refused: wants_a_call,
-        ..ignore(
-            "function_call",
-            is_none,
-            "`auto` changes nothing; a named function is refused",
-        )
-    },
+    TOOLS,
+    TOOL_CHOICE,
+    PARALLEL_TOOL_CALLS,
+    emulate("functions", "as `tools`, one call at a time"),
+    emulate("function_call", "as `tool_choice`"),
     refuse("logprobs", is_false, "the upstream tells no probabilities"),
-    refuse(
-        "top_logprobs",
-        is_zero,
-        "the upstream tells no probabilities",
-    ),
+    TOP_LOGPROBS,
     refuse("modalities", is_text_alone, "only `[\"text\"]` can be had"),
     refuse("audio", never, "answers are text"),
     refuse(
@@ -100,31 +81,16 @@ pub const CHAT: &[Parameter] = &[
         never,
         "answers come from the connected data sources, never from the web",
     ),
-    refuse("moderation", never, "nothing is moderated"),
-    honour("user", "keeps the conversations of different users apart"),
-    honour(
-        "safety_identifier",
-        "keeps the conversations of different users apart",
-    ),
-    ignore(
-        "metadata",
-        is_names_alone,
-        "may name the conversation, as the fields at the end do; the rest changes nothing",
-    ),
-    ignore("temperature", is_one, "the upstream has no such setting"),
-    ignore("top_p", is_one, "the upstream has no such setting"),
-    ignore(
-        "frequency_penalty",
-        is_zero,
-        "the upstream has no such setting",
-    ),
-    ignore(
-        "presence_penalty",
-        is_zero,
-        "the upstream has no such setting",
-    ),
-    ignore("logit_bias", is_empty, "the upstream has no such setting"),
-    ignore("seed", never, "the upstream has no such setting"),
+    MODERATION,
+    USER,
+    SAFETY_IDENTIFIER,
+    METADATA,
+    TEMPERATURE,
+    TOP_P,
+    FREQUENCY_PENALTY,
+    PRESENCE_PENALTY,
+    LOGIT_BIAS,
+    SEED,
     ignore(
         "reasoning_effort",
         never,
@@ -132,25 +98,88 @@ pub const CHAT: &[Parameter] = &[
     ),
     ignore("verbosity", is_medium, "the upstream has no such setting"),
     ignore("prediction", never, "the upstream takes no predictions"),
-    ignore("service_tier", is_default_tier, "there is one tier"),
+    SERVICE_TIER,
     ignore("store", is_false, "completions are not stored"),
-    ignore("prompt_cache_key", never, "nothing is cached"),
-    ignore("prompt_cache_options", never, "nothing is cached"),
-    ignore("prompt_cache_retention", never, "nothing is cached"),
-    honour(
-        "conversation",
-        "not OpenAI's: the conversation's name, or an object with its `id`",
-    ),
-    honour("conversation_id", "not OpenAI's: the conversation's name"),
-    honour(
-        "thread_id",
-        "not OpenAI's: the conversation's name, never an upstream id",
-    ),
-    honour("session_id", "not OpenAI's: the conversation's name"),
-    honour("chat_id", "not OpenAI's: the conversation's name"),
+    PROMPT_CACHE_KEY,
+    PROMPT_CACHE_OPTIONS,
+    PROMPT_CACHE_RETENTION,
+    CONVERSATION,
+    CONVERSATION_ID,
+    THREAD_ID,
+    SESSION_ID,
+    CHAT_ID,
 ];
 
+// Rows that stand in more than one table.
+pub const METADATA: Parameter = ignore(
+    "metadata",
+    is_names_alone,
+    "may name the conversation, as the fields at the end do; the rest changes nothing",
+);
+pub const USER: Parameter = honour("user", "keeps the conversations of different users apart");
+pub const SAFETY_IDENTIFIER: Parameter = honour(
+    "safety_identifier",
+    "keeps the conversations of different users apart",
+);
+pub const TEMPERATURE: Parameter =
+    ignore("temperature", is_one, "the upstream has no such setting");
+pub const TOP_P: Parameter = ignore("top_p", is_one, "the upstream has no such setting");
+pub const FREQUENCY_PENALTY: Parameter = ignore(
+    "frequency_penalty",
+    is_zero,
+    "the upstream has no such setting",
+);
+pub const PRESENCE_PENALTY: Parameter = ignore(
+    "presence_penalty",
+    is_zero,
+    "the upstream has no such setting",
+);
+pub const LOGIT_BIAS: Parameter =
+    ignore("logit_bias", is_empty, "the upstream has no such setting");
+pub const SEED: Parameter = ignore("seed", never, "the upstream has no such setting");
+pub const SERVICE_TIER: Parameter = ignore("service_tier", is_default_tier, "there is one tier");
+pub const PROMPT_CACHE_KEY: Parameter = ignore("prompt_cache_key", never, "nothing is cached");
+pub const PROMPT_CACHE_OPTIONS: Parameter =
+    ignore("prompt_cache_options", never, "nothing is cached");
+pub const PROMPT_CACHE_RETENTION: Parameter =
+    ignore("prompt_cache_retention", never, "nothing is cached");
+pub const MODERATION: Parameter = refuse("moderation", never, "nothing is moderated");
+pub const MODEL: Parameter = honour("model", "any name, unless `models.strict` is on");
+pub const STREAM: Parameter = honour("stream", "text arrives as the upstream's answer grows");
+pub const STREAM_OPTIONS: Parameter = honour(
+    "stream_options",
+    "`include_usage`; other options change nothing",
+);
+pub const STOP: Parameter = emulate("stop", "up to 4; the answer is cut before the first");
+pub const CONVERSATION_ID: Parameter =
+    honour("conversation_id", "not OpenAI's: the conversation's name");
+pub const THREAD_ID: Parameter = honour(
+    "thread_id",
+    "not OpenAI's: the conversation's name, never an upstream id",
+);
+pub const SESSION_ID: Parameter = honour("session_id", "not OpenAI's: the conversation's name");
+pub const CHAT_ID: Parameter = honour("chat_id", "not OpenAI's: the conversation's name");
+pub const TOP_LOGPROBS: Parameter = refuse(
+    "top_logprobs",
+    is_zero,
+    "the upstream tells no probabilities",
+);
+pub const TOOLS: Parameter = emulate(
+    "tools",
+    "functions are called in words; where they need not be, as `tools.auto` says; built-in tools change nothing",
+);
+pub const TOOL_CHOICE: Parameter = emulate(
+    "tool_choice",
+    "a call that is demanded comes, or it is an error; built-in tools cannot be demanded",
+);
+pub const PARALLEL_TOOL_CALLS: Parameter =
+    emulate("parallel_tool_calls", "`false`: one call at a time");
+pub const CONVERSATION: Parameter = honour(
+    "conversation",
+    "not OpenAI's: the conversation's name, or an object with its `id`",
+);
 /// What becomes of one value of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Served,
     Ignored,
@@ -171,7 +200,7 @@ impl Parameter {
     }
 }
 
-const fn honour(name: &'static str, note: &'static str) -> Parameter {
+pub const fn honour(name: &'static str, note: &'static str) -> Parameter {
     Parameter {
         name,
         treatment: Treatment::Honoured,
@@ -181,7 +210,7 @@ const fn honour(name: &'static str, note: &'static str) -> Parameter {
     }
 }
 
-const fn emulate(name: &'static str, note: &'static str) -> Parameter {
+pub const fn emulate(name: &'static str, note: &'static str) -> Parameter {
     Parameter {
         name,
         treatment: Treatment::Emulated,
@@ -191,7 +220,11 @@ const fn emulate(name: &'static str, note: &'static str) -> Parameter {
     }
 }
 
-const fn ignore(name: &'static str, usual: fn(&Value) -> bool, note: &'static str) -> Parameter {
+pub const fn ignore(
+    name: &'static str,
+    usual: fn(&Value) -> bool,
+    note: &'static str,
+) -> Parameter {
     Parameter {
         name,
         treatment: Treatment::Ignored,
@@ -201,7 +234,11 @@ const fn ignore(name: &'static str, usual: fn(&Value) -> bool, note: &'static st
     }
 }
 
-const fn refuse(name: &'static str, usual: fn(&Value) -> bool, note: &'static str) -> Parameter {
+pub const fn refuse(
+    name: &'static str,
+    usual: fn(&Value) -> bool,
+    note: &'static str,
+) -> Parameter {
     Parameter {
         name,
         treatment: Treatment::Refused,
@@ -211,28 +248,20 @@ const fn refuse(name: &'static str, usual: fn(&Value) -> bool, note: &'static st
     }
 }
 
-fn never(_: &Value) -> bool {
+pub fn never(_: &Value) -> bool {
     false
 }
 
-fn is_true(value: &Value) -> bool {
-    value == true
-}
-
-fn is_false(value: &Value) -> bool {
+pub fn is_false(value: &Value) -> bool {
     value == false
 }
 
-fn is_zero(value: &Value) -> bool {
+pub fn is_zero(value: &Value) -> bool {
     value.as_f64() == Some(0.0)
 }
 
-fn is_one(value: &Value) -> bool {
+pub fn is_one(value: &Value) -> bool {
     value.as_f64() == Some(1.0)
-}
-
-fn is_none(value: &Value) -> bool {
-    value == "none"
 }
 
 fn is_medium(value: &Value) -> bool {
@@ -243,7 +272,7 @@ fn is_default_tier(value: &Value) -> bool {
     value == "auto" || value == "default"
 }
 
-fn is_empty(value: &Value) -> bool {
+pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::Array(values) => values.is_empty(),
         Value::Object(map) => map.is_empty(),
@@ -256,10 +285,6 @@ fn is_text_alone(value: &Value) -> bool {
     matches!(modalities, Some([only]) if only == "text")
 }
 
-fn is_plain_text(value: &Value) -> bool {
-    value.get("type").is_some_and(|kind| kind == "text")
-}
-
 fn is_names_alone(value: &Value) -> bool {
     let names = value.as_object();
     names.is_some_and(|names| {
@@ -267,15 +292,4 @@ fn is_names_alone(value: &Value) -> bool {
             .keys()
             .all(|name| HANDLE_FIELDS.contains(&name.as_str()))
     })
-}
-
-/// Whether the model is told to call something: `allowed_tools` may still leave it free.
-fn wants_a_call(value: &Value) -> bool {
-    match value {
-        Value::Object(choice) => {
-            let allowed = choice.get("allowed_tools").unwrap_or(value);
-            allowed.get("mode").is_none_or(|mode| mode != "auto")
-        }
-        choice => choice != "auto" && choice != "none",
-    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 
+use super::reserve::RESERVE;
 use super::{Error, Facts, Fault};
 use crate::store::private::{private_dir, private_file, sync_dir};
 
@@ -164,8 +165,14 @@ impl Folder {
         Ok(found.len())
     }
 
+    /// Gives up the space that is held for a proxy, which takes it again at its start.
+    pub fn unreserve(&self) {
+        let _ = fs::remove_file(self.dir.join(RESERVE));
+    }
+
     /// Removes the state.
     pub fn clear(&self) -> Result<(), Error> {
+        self.unreserve();
         let removed = match fs::remove_file(self.dir.join(NEW)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => fs::remove_file(&self.path).and_then(|()| sync_dir(&self.dir)),

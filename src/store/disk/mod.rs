@@ -3,6 +3,7 @@
 mod folder;
 mod held;
 mod records;
+mod reserve;
 mod upkeep;
 mod writer;
 
@@ -20,6 +21,7 @@ pub use upkeep::{Compacted, Report, TableReport};
 pub use writer::{Disk, Serving};
 
 use records::fault;
+use reserve::{Reserve, Spared};
 
 /// Everything is read once, so there is little to gain from more.
 const CACHE: usize = 4 << 20;
@@ -89,9 +91,11 @@ impl Disk {
     pub fn open(dir: &Path, read: &mut Read<'_>) -> Result<Opened, Error> {
         let folder = Folder::lock(dir)?;
         let is_new = folder.begin()?;
-        let file = folder.file()?;
+        // After the state, which comes first where there is little space.
+        let reserve = Reserve::hold(dir);
+        let file = Spared::new(folder.file()?, reserve.clone());
         let (db, facts) = open(file, read).map_err(|fault| folder.error(fault))?;
-        let (disk, serving) = writer::writer(db, Some(folder));
+        let (disk, serving) = writer::writer(db, Some(folder), reserve);
         Ok(Opened {
             disk,
             serving,
@@ -109,7 +113,7 @@ impl Disk {
         } else {
             open(storage, read)?
         };
-        let (disk, serving) = writer::writer(db, None);
+        let (disk, serving) = writer::writer(db, None, Reserve::default());
         Ok(Opened {
             disk,
             serving,

@@ -1,5 +1,7 @@
 //! Records as the file holds them: each with a version and a check of its own, verified on every read.
 
+use std::borrow::Cow;
+
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError,
     WriteTransaction,
@@ -9,8 +11,8 @@ use super::Fault;
 use crate::store::backend::{Table, Write};
 use crate::store::record::Unreadable;
 
-/// The version of what this program writes.
-pub const SCHEMA: u8 = 1;
+/// The version of what this program writes. Older ones are read.
+pub const SCHEMA: u8 = 2;
 
 /// Before each value: the version, and the check over table, key, version and value.
 const LEAD: usize = 1 + size_of::<u32>();
@@ -60,16 +62,18 @@ pub fn write<'a>(
 ) -> Result<(), redb::Error> {
     let transaction = transaction(db)?;
     {
-        let [mut branches, mut handles, mut turns] = [
+        let [mut branches, mut handles, mut turns, mut conversations] = [
             transaction.open_table(definition(Table::Branches))?,
             transaction.open_table(definition(Table::Handles))?,
             transaction.open_table(definition(Table::Turns))?,
+            transaction.open_table(definition(Table::Conversations))?,
         ];
         for write in writes {
             let table = match write.table {
                 Table::Branches => &mut branches,
                 Table::Handles => &mut handles,
                 Table::Turns => &mut turns,
+                Table::Conversations => &mut conversations,
             };
             let key = write.key.as_slice();
             match &write.value {
@@ -113,6 +117,12 @@ pub fn each(
 ) -> Result<(), Fault> {
     let transaction = db.begin_read().map_err(fault)?;
     let records = match transaction.open_table(definition(table)) {
+        // The first version had none.
+        Err(TableError::TableDoesNotExist(_))
+            if table == Table::Conversations && version(db)? == Some(1) =>
+        {
+            return Ok(());
+        }
         Err(TableError::TableDoesNotExist(name)) => {
             return Err(Fault::Damaged(format!("the table {name} is missing")));
         }
@@ -121,9 +131,17 @@ pub fn each(
     for entry in records.iter().map_err(fault)? {
         let (key, stored) = entry.map_err(fault)?;
         let (key, stored) = (key.value(), stored.value());
-        take(key, verified(table.as_str(), key, stored))?;
+        take(key, verified(table.as_str(), key, stored).as_deref())?;
     }
     Ok(())
+}
+
+/// The version that has begun the file.
+fn version(db: &Database) -> Result<Option<u8>, Fault> {
+    let transaction = db.begin_read().map_err(fault)?;
+    let meta = transaction.open_table(META).map_err(fault)?;
+    let stored = meta.get(SCHEMA_KEY).map_err(fault)?;
+    Ok(stored.and_then(|stored| stored.value().first().copied()))
 }
 
 /// What the file says of itself. A newer version is known before anything else is looked at.
@@ -140,7 +158,7 @@ pub fn facts(db: &Database) -> Result<Facts, Fault> {
         match stored.value().first() {
             Some(version) if *version > SCHEMA => Err(Fault::Newer),
             _ => verified(META_NAME, key.as_bytes(), stored.value())
-                .map(<[u8]>::to_vec)
+                .map(Cow::into_owned)
                 .ok_or_else(|| Fault::Damaged(format!("its {key}"))),
         }
     };
@@ -180,11 +198,22 @@ fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// The value, if it is what was put under this key of this table.
-fn verified<'a>(table: &str, key: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
+fn verified<'a>(table: &str, key: &[u8], stored: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     let (&version, rest) = stored.split_first()?;
     let (found, value) = rest.split_first_chunk()?;
     let expected = check(table, key, version, value);
-    (version == SCHEMA && u32::from_le_bytes(*found) == expected).then_some(value)
+    let is_known = (1..=SCHEMA).contains(&version);
+    (is_known && u32::from_le_bytes(*found) == expected).then(|| upgraded(table, version, value))
+}
+
+/// The value as this version writes it. The first had none of what branches, turns and handles end in:
+/// an `Option`, or a number of seconds.
+fn upgraded<'a>(table: &str, version: u8, value: &'a [u8]) -> Cow<'a, [u8]> {
+    let grown = [Table::Branches, Table::Turns, Table::Handles].map(Table::as_str);
+    if version == 1 && grown.contains(&table) {
+        return Cow::Owned([value, &[0]].concat());
+    }
+    Cow::Borrowed(value)
 }
 
 fn check(table: &str, key: &[u8], version: u8, value: &[u8]) -> u32 {
@@ -222,7 +251,7 @@ mod tests {
 
         assert_eq!(
             verified("turns", b"key", &stored),
-            Some(b"value".as_slice())
+            Some(Cow::Borrowed(b"value".as_slice()))
         );
         assert_eq!(verified("handles", b"key", &stored), None);
         assert_eq!(verified("turns", b"yek", &stored), None);

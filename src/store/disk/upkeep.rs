@@ -73,6 +73,8 @@ impl Folder {
         let before = self.size()?;
         let held = Held::new(self.file_to_read()?);
         let held = held.map_err(|error| self.error(Fault::Unreadable(error)))?;
+        // It is wanted most where the disk is full.
+        self.unreserve();
         let compacted = unpanicked(|| {
             let db = verified(&held)?;
             let facts = records::facts(&db)?;

@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::reserve::Reserve;
 use super::{Folder, records};
 use crate::store::backend::{Backend, Flushed, Unwritten, Write};
 
@@ -36,6 +37,7 @@ struct Shared {
     queue: Mutex<Queue>,
     more: Notify,
     progress: watch::Sender<Progress>,
+    reserve: Reserve,
 }
 
 #[derive(Debug, Default)]
@@ -80,11 +82,12 @@ struct Open {
     _folder: Option<Folder>,
 }
 
-pub fn writer(db: Database, folder: Option<Folder>) -> (Disk, Serving) {
+pub fn writer(db: Database, folder: Option<Folder>, reserve: Reserve) -> (Disk, Serving) {
     let shared = Arc::new(Shared {
         queue: Mutex::default(),
         more: Notify::new(),
         progress: watch::Sender::default(),
+        reserve,
     });
     let open = Open {
         db,
@@ -141,7 +144,7 @@ impl Backend for Disk {
     }
 
     fn is_degraded(&self) -> bool {
-        self.0.progress().is_degraded
+        self.0.progress().is_degraded || self.0.reserve.is_spent()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use super::{Slot, Store, put, take};
+use crate::clock::Moment;
 use crate::ids::Handle;
 use crate::store::backend::{Table, Write};
 use crate::store::record;
@@ -28,10 +29,7 @@ impl Store {
             self.drop_handle(&(tenant, dropped), slot.id);
         }
         let key = (tenant, handle.clone());
-        let record = HandleRecord {
-            branch: slot.id,
-            delta,
-        };
+        let record = self.leads_to(&key, slot, delta);
         self.lead(&key, record, slot);
         if !self.branches.contains_key(&slot.id) {
             self.drop_handle(&key, slot.id);
@@ -41,10 +39,7 @@ impl Store {
     /// Makes a handle lead to this branch unless it leads to one already.
     pub fn claim_handle(&self, handle: &Handle, slot: &Slot, delta: bool) -> bool {
         let key = (slot.look(|branch| branch.tenant), handle.clone());
-        let record = HandleRecord {
-            branch: slot.id,
-            delta,
-        };
+        let record = self.leads_to(&key, slot, delta);
         if let Some(known) = self.handle(&key)
             && !self.branches.contains_key(&known.branch)
         {
@@ -55,6 +50,19 @@ impl Store {
             self.change(slot, |branch| branch.handles.push(handle.clone()));
         }
         claimed
+    }
+
+    /// A name keeps the time when it was first used.
+    fn leads_to(&self, key: &HandleKey, slot: &Slot, delta: bool) -> HandleRecord {
+        let created = self.handle(key).map(|leads| leads.created);
+        let made = || self.conversations.made_at(key);
+        HandleRecord {
+            branch: slot.id,
+            delta,
+            created: created
+                .or_else(made)
+                .unwrap_or_else(|| Moment::of_wall().0 / 1000),
+        }
     }
 
     /// Makes a handle lead to a branch. The backend learns of it no sooner than of the branch: a

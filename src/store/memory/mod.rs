@@ -13,6 +13,7 @@ use crate::clock::{Clock, Moment};
 use crate::ids::Fingerprint;
 use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Table, Unwritten, Write};
+use crate::store::conversations::Conversations;
 use crate::store::record::{self, Turn, TurnId};
 use crate::store::{Branch, BranchId, HandleKey, HandleRecord, Lease, LeaseLock, PASSED, State};
 
@@ -33,12 +34,13 @@ pub struct Bounds {
 /// Every record of this process.
 #[derive(Debug)]
 pub struct Store {
-    backend: Arc<dyn Backend>,
+    pub backend: Arc<dyn Backend>,
     clock: Clock,
     branches: DashMap<BranchId, Arc<Slot>>,
     /// Every tip that is or was, and the branches that have passed it.
     points: DashMap<Fingerprint, Vec<BranchId>>,
     handles: DashMap<HandleKey, HandleRecord>,
+    pub conversations: Conversations,
     /// Held while a handle is made to lead elsewhere and that is queued, so that the backend sees such
     /// changes in their order.
     links: Mutex<()>,
@@ -133,6 +135,7 @@ impl Store {
             branches: DashMap::new(),
             points: DashMap::new(),
             handles: DashMap::new(),
+            conversations: Conversations::default(),
             links: Mutex::new(()),
             next_branch: AtomicU64::new(0),
             next_turn: AtomicU64::new(0),
@@ -184,6 +187,10 @@ impl Store {
         self.next_turn.fetch_max(id.0 + 1, Ordering::Relaxed);
     }
 
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     pub fn now(&self) -> Moment {
         self.clock.now()
     }
@@ -204,6 +211,11 @@ impl Store {
     /// Waits until everything that was changed so far outlives the process.
     pub async fn flushed(&self) -> Result<(), Unwritten> {
         self.backend.flushed().await
+    }
+
+    /// Whether what is begun from here on may not be remembered to its end.
+    pub fn is_degraded(&self) -> bool {
+        self.backend.is_degraded()
     }
 
     /// Branches remembered.
@@ -325,11 +337,17 @@ impl Store {
         self.change(slot, |branch| branch.state = State::Closed);
     }
 
-    /// Changes a branch's record and its tip, and makes its present tip an earlier one.
-    pub fn advance(&self, slot: &Slot, change: impl FnOnce(&mut Branch)) {
+    /// Changes a branch's record and its tip, and makes its present tip an earlier one. The record of a
+    /// turn changes with it, or neither does.
+    pub fn advance(
+        &self,
+        slot: &Slot,
+        turn: Option<(TurnId, &Turn)>,
+        change: impl FnOnce(&mut Branch),
+    ) {
         let now = self.now();
         slot.lock().used = now;
-        let (before, tip, dropped) = self.change(slot, |branch| {
+        let (before, tip, dropped) = self.change_with(slot, turn, |branch| {
             // That a transcript without messages was passed says nothing: all of them begin so.
             let before = (!branch.window.is_empty()).then_some(branch.tip);
             branch.passed.extend(before);
@@ -442,7 +460,7 @@ impl Store {
     }
 }
 
-fn put(table: Table, key: Vec<u8>, value: Vec<u8>) -> Write {
+pub fn put(table: Table, key: Vec<u8>, value: Vec<u8>) -> Write {
     let value = Some(value);
     Write { table, key, value }
 }
@@ -451,7 +469,7 @@ fn put_turn(id: TurnId, turn: &Turn) -> Write {
     put(Table::Turns, record::numbered(id.0), record::turn(turn))
 }
 
-fn take(table: Table, key: Vec<u8>) -> Write {
+pub fn take(table: Table, key: Vec<u8>) -> Write {
     let value = None;
     Write { table, key, value }
 }

@@ -11,7 +11,7 @@ use chaturdata_proxy::config::{Config, Environment, Flag, Settings, Sources};
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
 /// A value for each key that differs from its default; a new key belongs here too.
-const OTHERS: [(&str, &str); 57] = [
+const OTHERS: [(&str, &str); 59] = [
     ("server.listen", "127.0.0.1:9000"),
     ("server.allowed_hosts", "proxy.lan"),
     ("server.allowed_origins", "https://chat.example"),
@@ -55,6 +55,8 @@ const OTHERS: [(&str, &str); 57] = [
     ("run.on_unknown", "tell"),
     ("run.keep_answers", "6s"),
     ("run.max_answers", "7"),
+    ("structured.repairs", "3"),
+    ("tools.auto", "refuse"),
     // The only strategy there is.
     ("pace.strategy", "fixed"),
     ("pace.interval", "6s"),

@@ -1,5 +1,8 @@
 //! Whose history is whose, and when two histories are the same.
 
+use chaturdata_proxy::secret::Secret;
+use chaturdata_proxy::server::Access;
+use chaturdata_proxy::store::callers::CallerKeys;
 use serde_json::{Value, json};
 
 use super::{ANSWER, adds, after_one, assistant, conversation, resuming, user};
@@ -306,4 +309,25 @@ async fn an_answer_cut_short_is_known_as_it_was_sent() {
     let reply = talk.says("two").await;
 
     assert_eq!((said(&first), decision(&reply)), ("he", "appended"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callers_key_may_be_changed_and_its_conversations_stay() {
+    let keys = ["sk-old", "sk-new"].map(|key| ("ann".to_owned(), Secret::new(key)));
+    let proxy = Proxy::start(Setup {
+        access: Access::Held {
+            key: Secret::new("sk-upstream"),
+            callers: CallerKeys::of(keys),
+            anyone: false,
+        },
+        ..Setup::default()
+    });
+    let mut old = Talk::new(&proxy).header("authorization", "Bearer sk-old");
+    old.says("one").await;
+
+    let mut new = Talk::new(&proxy).header("authorization", "Bearer sk-new");
+    new.messages = old.messages;
+    let reply = new.says("two").await;
+
+    assert_eq!((said(&reply), decision(&reply)), ("hello", "appended"));
 }

@@ -166,6 +166,7 @@ fn hashes(mark: u8) -> Hashes {
         history: Vec::new(),
         prompt: vec![[1; 32]],
         instructions: [0; 32],
+        form: None,
     }
 }
 
@@ -273,7 +274,7 @@ fn of_equal_histories_at_once_one_continues_the_thread_and_the_others_fork() {
             branch.thread = Some(ThreadId("th".into()));
             branch.state = State::Open;
         });
-        store.advance(&held.slot, |branch| {
+        store.advance(&held.slot, None, |branch| {
             branch.advance(marks(round).roll, &[[1; 32]])
         });
     }

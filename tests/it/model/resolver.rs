@@ -15,7 +15,7 @@ use chaturdata_proxy::conversation::resolve::{
 };
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::conversation::{
-    Caller, Decision, Limits, Message, Names, Repeat, Role, Turn,
+    Base, Caller, Decision, Limits, Message, Names, Repeat, Role, Turn,
 };
 use chaturdata_proxy::ids::{Digest, Fingerprint, Handle, Tenant};
 use chaturdata_proxy::secret::Secret;
@@ -351,7 +351,7 @@ impl Pair {
             branch.state = State::Open;
         });
         self.store
-            .advance(&held.slot, |branch| branch.advance(tip, &digests));
+            .advance(&held.slot, None, |branch| branch.advance(tip, &digests));
         self.model.answered(which, new);
     }
 
@@ -371,6 +371,7 @@ impl Pair {
             history: ask.history.iter().copied().map(digest).collect(),
             prompt: vec![digest(prompt)],
             instructions: [ask.instructions; 32],
+            form: None,
         }
     }
 }
@@ -425,6 +426,10 @@ pub fn turn(ask: &Ask) -> Turn {
         instructions: None,
         history: ask.history.iter().map(|_| message.clone()).collect(),
         prompt: vec![message],
+        base: Base::Nothing,
+        form: None,
+        keep: None,
+        choice: 0,
         names: Names {
             handle: ask.name.as_deref().map(|name| Handle(name.into())),
             narrow: ask.narrow.map(|narrow| narrow.to_string()),

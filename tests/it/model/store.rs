@@ -337,7 +337,7 @@ impl Pair {
         }
         let point = point(depth, variant % self.variants);
         let slot = &self.slots[which].0;
-        self.store.advance(slot, |branch| {
+        self.store.advance(slot, None, |branch| {
             branch.advance(fingerprint(point), &[[1; 32]])
         });
         self.model.advance(which, point);
@@ -442,6 +442,7 @@ fn branch(tenant: u8) -> Branch {
         passed: VecDeque::new(),
         doubted: false,
         origin: None,
+        form: None,
     }
 }
 

@@ -1,17 +1,18 @@
 //! So many reads per second with one upstream key, shared between tenants, and herds that drift apart.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use chaturdata_proxy::config::Config;
-use chaturdata_proxy::config::Rate;
+use chaturdata_proxy::config::{Rate, Strategy};
 use chaturdata_proxy::conversation::Caller;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::run::calls::Calls;
-use chaturdata_proxy::run::pace::Pace;
+use chaturdata_proxy::run::pace::{Beat, Pace};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::upstream::sandbox::Kind;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
@@ -23,6 +24,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{asks, shared};
 use crate::talk::{calls, seconds};
+
+/// Seeds that are tried; more by `PACE_SEEDS`.
+static SEEDS: LazyLock<u64> = LazyLock::new(|| {
+    #[expect(clippy::disallowed_methods, reason = "how much to test is no setting")]
+    let wanted = env::var("PACE_SEEDS");
+    wanted.map_or(1_000, |wanted| wanted.parse().unwrap())
+});
 
 /// Runs of one tenant that floods, and of nine that have one each.
 const HOG: usize = 200;
@@ -85,6 +93,7 @@ async fn polled(seed: u64, per_second: f64, lasting: Duration) -> Seen {
     let mut numbers = Numbers(seed.wrapping_mul(2_654_435_761).wrapping_add(99));
     let mut config = Config::default();
     config.pace.max_polls_per_second = Rate::new(per_second);
+    config.pace.strategy = Strategy::Fixed;
     let upstream = Arc::new(Plain {
         seed,
         ..Plain::default()
@@ -108,8 +117,15 @@ async fn polled(seed: u64, per_second: f64, lasting: Duration) -> Seen {
             let _followed = proxied.follow();
             let mut polls = 0;
             let polling = async {
+                let rhythm = pace.rhythm(&proxied.key(&caller));
+                let accepted = Instant::now();
                 loop {
-                    sleep(pace.wait_among(proxied.followed(), &thread, polls)).await;
+                    let beat = Beat {
+                        so_far: accepted.elapsed(),
+                        polls,
+                        runs: proxied.followed(),
+                    };
+                    sleep(rhythm.wait(&thread, beat)).await;
                     proxied.read(&caller, &thread).await.unwrap();
                     polls += 1;
                 }
@@ -184,7 +200,7 @@ async fn is_fair(seed: u64, per_second: f64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_budget_is_kept_and_shared_fairly() {
-    for seed in 0..1000 {
+    for seed in 0..*SEEDS {
         // From far too little to nearly enough.
         is_fair(seed, [2.0, 4.0, 8.0][(seed % 3) as usize]).await;
     }

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod budget;
+mod crowded;
 mod descriptors;
 mod pauses;
 mod seats;

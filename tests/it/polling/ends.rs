@@ -267,3 +267,26 @@ async fn a_hang_up_before_the_post_is_answered_loses_nothing() {
     assert_eq!((said(&reply), decision(&reply)), ("worth it", "attached"));
     assert_eq!(posted(&proxy), [["hello"]]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_nobody_waits_for_is_read_half_as_often() {
+    let proxy = Proxy::start(Setup::default());
+    let run = Behaviour::says("late", seconds(100));
+    proxy.sandbox.set_script(Script::always(run));
+
+    let left = timeout(seconds(12), Talk::new(&proxy).says("hello")).await;
+    let left_at = Instant::now();
+    sleep(seconds(60)).await;
+    let back = Instant::now();
+    let reply = Talk::new(&proxy).says("hello").await;
+
+    assert!(left.is_err());
+    assert_eq!((said(&reply), decision(&reply)), ("late", "attached"));
+    let between = |from: Instant, to: Instant| {
+        let reads = calls(&proxy, Kind::Read).into_iter();
+        reads.filter(|read| (from..to).contains(&read.at)).count()
+    };
+    // Every 6 s, and every 3 s.
+    assert_eq!(between(left_at, back), 10);
+    assert_eq!(between(back, back + seconds(24)), 8);
+}

@@ -1,5 +1,8 @@
 //! How a run is followed: when it is read, what passes, and what ends it.
 
+mod efficiency;
 mod ends;
+mod learned;
 mod pace;
+mod sleep;
 mod stumbles;

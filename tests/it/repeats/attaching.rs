@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Post, Script};
+use futures_util::future::join_all;
 use http::Request;
 use http_body_util::BodyExt;
 use tokio::time::sleep;
@@ -67,6 +68,28 @@ async fn an_answer_that_was_ready_but_never_read_is_still_owed() {
 
     expect(&proxy, asked(&proxy), "first answer", "attached").await;
     assert_eq!(posts(&proxy), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_up_caller_finds_its_run_behind_many_live_twins() {
+    let proxy = two_answers(60);
+    let twins = async {
+        sleep(seconds(1)).await;
+        join_all((0..60).map(|_| proxy.ask(asked(&proxy)))).await
+    };
+    let first = async {
+        hang_up(&proxy, asked(&proxy), 10).await;
+        proxy.ask(asked(&proxy)).await
+    };
+
+    let (twins, first) = tokio::join!(twins, first);
+
+    assert_eq!(
+        (said(&first), decision(&first)),
+        ("first answer", "attached")
+    );
+    assert!(twins.iter().all(|twin| said(twin) == "second answer"));
+    assert_eq!(posts(&proxy), 61);
 }
 
 #[tokio::test(start_paused = true)]

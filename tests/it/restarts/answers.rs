@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{Home, is_cut_off, talk};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Setup};
 use crate::talk::{Talk, calls, decision, first, said, seconds, told};
 
 #[tokio::test(start_paused = true)]
@@ -38,6 +38,31 @@ async fn an_answer_that_nobody_heard_is_read_from_its_thread_again() {
 
     assert_eq!(said(&again), "forty-two");
     assert_eq!(home.sandbox.posts().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_read_from_its_thread_once_there_is_room() {
+    let mut home = Home::saying("forty-two", 10);
+    let proxy = home.start();
+    is_cut_off(&proxy, talk(&proxy).request("how much?", false), 5).await;
+    sleep(seconds(60)).await;
+    home.kill(proxy).await;
+    let mut setup = Setup::default();
+    setup.config.upstream.max_connections = 1;
+    setup.config.upstream.queue_timeout = seconds(1);
+    let proxy = home.start_with(setup);
+    let mut slow = Behaviour::says("slow", seconds(1));
+    slow.post.accept_after = seconds(60);
+    home.sandbox.set_script(Script::always(slow));
+
+    let mut other = Talk::new(&proxy).header("authorization", "Bearer sk-other");
+    let asking = async {
+        sleep(seconds(1)).await;
+        proxy.ask(talk(&proxy).request("how much?", false)).await
+    };
+    let (other, again) = tokio::join!(other.says("slow"), asking);
+
+    assert_eq!([said(&other), said(&again)], ["slow", "forty-two"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 
 use chaturdata_proxy::upstream::sandbox::Kind;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Rule, Script};
+use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::{Home, delta, is_cut_off, talk};
 use crate::proxy::Setup;
@@ -137,4 +139,31 @@ async fn runs_whose_keys_never_come_back_keep_nobody_in_memory() {
 
     let branches = home.shelf.restored().branches.len();
     assert_eq!(branches, 30, "of at most 30");
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_that_a_restart_left_are_not_all_read_at_once() {
+    let mut home = Home::saying("late", 60);
+    let proxy = home.start();
+    let texts: Vec<String> = (0..30).map(|n| format!("question {n}")).collect();
+    let asked = texts.iter().map(|text| {
+        let request = talk(&proxy).request(text, false);
+        is_cut_off(&proxy, request, 5)
+    });
+    join_all(asked).await;
+    home.kill(proxy).await;
+    let proxy = home.start();
+    let start = Instant::now();
+
+    proxy.ask(talk(&proxy).request("question 0", false)).await;
+
+    let firsts = home.sandbox.threads().into_iter().map(|thread| {
+        let reads = home.sandbox.reads(&thread);
+        reads.into_iter().find(|at| *at >= start).unwrap()
+    });
+    let mut firsts: Vec<Instant> = firsts.collect();
+    firsts.sort_unstable();
+    // The one that is asked for is read more often.
+    let spread = firsts[firsts.len() - 1] - firsts[1];
+    assert!((2000..3500).contains(&spread.as_millis()), "{spread:?}");
 }

@@ -1,7 +1,11 @@
 //! A disk that takes nothing more: turns go on, or are refused before anything is posted.
 
+use std::sync::Arc;
+
+use chaturdata_proxy::store::backend::{Backend, Flushed, Nowhere, Write};
+
 use super::{Home, talk};
-use crate::proxy::Setup;
+use crate::proxy::{Proxy, Setup};
 use crate::talk::{decision, said, told};
 
 #[tokio::test(start_paused = true)]
@@ -33,4 +37,40 @@ async fn strict_settings_refuse_a_turn_that_cannot_be_remembered_before_it_is_po
         "503 server_error state_unwritable retry-after=30"
     );
     assert_eq!(home.sandbox.posts().len(), 0);
+}
+
+/// Full but for what is held in reserve.
+#[derive(Debug)]
+struct NearlyFull;
+
+impl Backend for NearlyFull {
+    fn queue(&self, unit: Vec<Write>) {
+        Nowhere.queue(unit);
+    }
+
+    fn flushed(&self) -> Flushed<'_> {
+        Nowhere.flushed()
+    }
+
+    fn is_degraded(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn strict_settings_leave_the_reserve_to_the_turns_under_way() {
+    let mut setup = Setup {
+        state: Arc::new(NearlyFull),
+        ..Setup::default()
+    };
+    setup.config.store.strict = true;
+    let proxy = Proxy::start(setup);
+
+    let refused = proxy.chat("one").await;
+
+    assert_eq!(
+        told(&refused),
+        "503 server_error state_unwritable retry-after=30"
+    );
+    assert_eq!(proxy.sandbox.posts().len(), 0);
 }

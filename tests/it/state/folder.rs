@@ -54,6 +54,7 @@ async fn nobody_else_can_read_it() {
     let (opened, _) = open(&dir).unwrap();
     close(opened).await;
     Folder::lock(&dir).unwrap().compact().unwrap();
+    drop(open(&dir).unwrap());
 
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
 
@@ -65,7 +66,7 @@ async fn nobody_else_can_read_it() {
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();
-    assert_eq!(names, ["state.lock", "state.redb"]);
+    assert_eq!(names, ["state.lock", "state.redb", "state.reserve"]);
 }
 
 #[tokio::test]
@@ -207,6 +208,7 @@ async fn a_full_disk_keeps_what_was_acknowledged() {
     };
     tokio::join!(filling, opened.serving);
     assert!(disk.is_degraded());
+    assert!(!dir.join("state.reserve").exists());
 
     let (again, found) = open(dir).unwrap();
 
@@ -217,6 +219,41 @@ async fn a_full_disk_keeps_what_was_acknowledged() {
     assert!(matches!(compacted.fault, Fault::Unwritable(_)));
     assert!(!dir.join("state.redb.new").exists());
     assert!(open(dir).unwrap().1 == found);
+}
+
+#[tokio::test]
+async fn a_disk_that_others_fill_has_room_for_what_is_under_way() {
+    let Some(small) = Small::mounted(8 << 20) else {
+        skipped("no disk was filled: a small file system needs root");
+        return;
+    };
+    let dir = small.0.path();
+    let (opened, mut expected) = open(dir).unwrap();
+    let disk = opened.disk.clone();
+    let filler = dir.join("filler");
+    let mut full = fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut full, &[7; 4096]).is_ok() {}
+    let writing = async {
+        let mut random = Random(2);
+        for number in 0..2_000_u64 {
+            let mut write = random_write(&mut random);
+            write.key = number.to_le_bytes().to_vec();
+            apply(&mut expected, &write);
+            disk.queue(vec![write]);
+            assert_eq!(disk.flushed().await, Ok(()), "record {number}");
+        }
+        disk.close().await;
+    };
+    tokio::join!(writing, opened.serving);
+
+    assert!(disk.is_degraded());
+    assert!(!dir.join("state.reserve").exists());
+    drop(full);
+    fs::remove_file(filler).unwrap();
+    let (again, found) = open(dir).unwrap();
+    assert!(found == expected);
+    assert!(!again.disk.is_degraded());
+    assert!(dir.join("state.reserve").exists());
 }
 
 #[test]

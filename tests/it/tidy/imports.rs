@@ -1,13 +1,14 @@
 //! Imports run one way: from the server inwards, and never back.
 
 /// Which modules each module may import. `app` may import all, and nobody imports `app`.
-const IMPORTS: [(&str, &[&str]); 13] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
     (
         "server",
         &[
             "openai",
             "run",
             "conversation",
+            "form",
             "upstream",
             "store",
             "config",
@@ -18,12 +19,21 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     ),
     (
         "openai",
-        &["conversation", "run", "upstream", "config", "ids", "secret"],
+        &[
+            "conversation",
+            "run",
+            "form",
+            "upstream",
+            "config",
+            "ids",
+            "secret",
+        ],
     ),
     (
         "run",
         &[
             "conversation",
+            "form",
             "upstream",
             "store",
             "config",
@@ -36,16 +46,21 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     ),
     (
         "conversation",
-        &["upstream", "store", "config", "planted", "ids", "secret"],
+        &[
+            "form", "upstream", "store", "config", "planted", "ids", "secret",
+        ],
     ),
     (
         "store",
-        &["upstream", "config", "clock", "planted", "ids", "secret"],
+        &[
+            "form", "upstream", "config", "clock", "planted", "ids", "secret",
+        ],
     ),
-    ("upstream", &["config", "secret"]),
+    ("upstream", &["config", "clock", "secret"]),
     ("metrics", &["conversation"]),
     ("cli", &["config"]),
     ("config", &["secret"]),
+    ("form", &[]),
     ("clock", &[]),
     ("planted", &[]),
     ("ids", &[]),

@@ -3,14 +3,16 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use chaturdata_proxy::clock::Moment;
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::upstream::{PostError, Posted, ReadError, ThreadId, Upstream};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::peer::{MAX_BODY, answering, client, http};
+use super::peer::{MAX_BODY, answering, client, http, on_wall};
 use super::{following, key, opening};
 
 pub const POSTED: &[u8] = br#"{"thread_id":"th_1","run_status":{"status":"in_progress"}}"#;
@@ -51,6 +53,22 @@ async fn a_post_carries_the_key_and_the_message_and_little_else() {
     user-agent: chaturdata-proxy/0.1.0
     {"message":"hi","thread_id":"th_1"}
     "#);
+}
+
+#[tokio::test]
+async fn a_connection_from_before_the_machine_slept_is_not_used() {
+    static WALL: AtomicU64 = AtomicU64::new(0);
+    let (url, received) = answering(http("200 OK", "", POSTED)).await;
+    let upstream = on_wall(|| Moment(WALL.load(Ordering::Relaxed)), &url);
+    let mut connections = Vec::new();
+
+    for passed in [0, 29_000, 3_600_000, 0] {
+        WALL.fetch_add(passed, Ordering::Relaxed);
+        upstream.post(&key(), &opening("hi")).await.unwrap();
+        connections.push(received.connections());
+    }
+
+    assert_eq!(connections, [1, 1, 2, 2]);
 }
 
 #[tokio::test]

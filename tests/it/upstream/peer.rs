@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chaturdata_proxy::clock::Moment;
 use chaturdata_proxy::config;
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::upstream::chaturdata::ChatUrData;
@@ -80,7 +81,16 @@ pub fn client(url: &str) -> ChatUrData {
 
 /// One that takes answers of so many bytes.
 pub fn bounded(url: &str, max_body: u64) -> ChatUrData {
-    let settings = config::Upstream {
+    ChatUrData::new(&settings(url, max_body)).unwrap()
+}
+
+/// One with a clock of its own on the wall.
+pub fn on_wall(wall: fn() -> Moment, url: &str) -> ChatUrData {
+    ChatUrData::by(wall, &settings(url, MAX_BODY)).unwrap()
+}
+
+fn settings(url: &str, max_body: u64) -> config::Upstream {
+    config::Upstream {
         url: url.to_owned(),
         api_key_file: None,
         proxy: None,
@@ -90,8 +100,7 @@ pub fn bounded(url: &str, max_body: u64) -> ChatUrData {
         queue_timeout: Duration::from_secs(20),
         max_body,
         max_connections: 8,
-    };
-    ChatUrData::new(&settings).unwrap()
+    }
 }
 
 /// An answer with a whole head.

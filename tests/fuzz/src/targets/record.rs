@@ -70,5 +70,11 @@ fn written_again(table: Table, key: &[u8], value: &[u8]) {
             let again = record::read_turn(&record::numbered(id.0), &written);
             assert_eq!(again, Ok((id, turn)));
         }
+        Table::Conversations => {
+            let (handle, made) = record::read_conversation(key, value).expect(READ);
+            let written = record::conversation_value(made);
+            let again = record::read_conversation(&record::handle_key(&handle), &written);
+            assert_eq!(again, Ok((handle, made)));
+        }
     }
 }

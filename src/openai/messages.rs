@@ -1,0 +1,115 @@
+//! What a request says, taken apart: instructions, what was said before, what is asked.
+
+use super::{Error, usage};
+use crate::conversation::{Message, Role};
+
+/// A message of a request, by what it is to a turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Instructions(Author, String),
+    Said(Message),
+}
+
+/// Who gives instructions. It makes no difference to the turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    System,
+    Developer,
+}
+
+impl Author {
+    pub fn of(role: &str) -> Option<Self> {
+        match role {
+            "system" => Some(Self::System),
+            "developer" => Some(Self::Developer),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Developer => "developer",
+        }
+    }
+}
+
+/// The messages of a request by what they are to a turn.
+#[derive(Clone)]
+#[expect(
+    missing_debug_implementations,
+    reason = "it would show what callers say"
+)]
+pub struct Split {
+    /// System and developer messages, wherever they stood, joined by a blank line.
+    pub instructions: Option<String>,
+    pub history: Vec<Message>,
+    /// The user and tool messages at the end; their text is not empty.
+    pub prompt: Vec<Message>,
+}
+
+impl Split {
+    /// `list` is the field that holds the messages, for errors.
+    pub fn of(entries: Vec<Entry>, list: &str) -> Result<Self, Error> {
+        let (instructions, mut said) = apart(entries);
+        let prompt = match said.iter().rposition(|m| m.role == Role::Assistant) {
+            Some(last) => said.split_off(last + 1),
+            None => std::mem::take(&mut said),
+        };
+        if prompt.is_empty() {
+            return Err(Error::invalid(
+                list,
+                format!("{list} must end with a user or tool message: there is nothing to answer"),
+            ));
+        }
+        if prompt.iter().all(|message| message.text.trim().is_empty()) {
+            return Err(Error::invalid(
+                list,
+                "the last user or tool message is empty: there is nothing to answer",
+            ));
+        }
+        Ok(Self {
+            instructions,
+            history: said,
+            prompt,
+        })
+    }
+
+    /// The tokens of all that the request says.
+    pub fn tokens(&self) -> u64 {
+        let messages = self.history.iter().chain(&self.prompt);
+        usage::prompt_tokens(self.instructions.as_deref(), messages)
+    }
+}
+
+/// Takes the instructions out of all that was said.
+fn apart(entries: Vec<Entry>) -> (Option<String>, Vec<Message>) {
+    let mut instructions = Vec::new();
+    let mut messages = Vec::new();
+    for entry in entries {
+        match entry {
+            Entry::Instructions(_, text) if text.trim().is_empty() => {}
+            Entry::Instructions(_, text) => instructions.push(text),
+            Entry::Said(message) => messages.push(message),
+        }
+    }
+    let instructions = (!instructions.is_empty()).then(|| instructions.join("\n\n"));
+    (instructions, messages)
+}
+
+/// The tokens of all that is said, be there something to answer or not.
+pub fn tokens(entries: Vec<Entry>) -> u64 {
+    let (instructions, messages) = apart(entries);
+    usage::prompt_tokens(instructions.as_deref(), messages.iter())
+}
+
+/// A message of plain text.
+pub fn said(role: Role, text: String) -> Message {
+    Message {
+        role,
+        text,
+        calls: Vec::new(),
+        answers: None,
+        parts: Vec::new(),
+    }
+}

@@ -1,0 +1,289 @@
+//! The other answers to one request: each is a run of its own, on a thread of its own that begins with
+//! what the conversation held before the request.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
+
+use super::apart::Hashed;
+use super::audience::Run;
+use super::base::Ground;
+use super::carry::Carry;
+use super::live::{NotStarted, Runner, Shared, outcome};
+use super::share::weight;
+use super::subscription::{Seat, Subscription};
+use super::{Error, Place};
+use crate::conversation::resolve::Hashes;
+use crate::conversation::transcript::bounded;
+use crate::conversation::{Decision, Turn};
+use crate::ids::{Digest, Fingerprint, Handle, Short};
+use crate::store::BranchId;
+
+impl Runner {
+    /// As [`Runner::start`], for so many answers, in the order of their choices. The first is the
+    /// conversation's own, and begins at once or not at all; the others wait for their places.
+    pub fn start_all(
+        &self,
+        turn: impl Into<Hashed>,
+        choices: u8,
+    ) -> Result<Vec<Subscription>, NotStarted> {
+        let shared = &self.0;
+        let Hashed { turn, hashes } = turn.into();
+        for choice in 1..choices {
+            let ask = shared.ask(&turn, choice);
+            let known = shared
+                .ledger
+                .peek(&ask.request, ask.keyed.as_ref(), &turn.repeat);
+            known.map_err(|_| NotStarted::without_place(Error::KeyReused))?;
+        }
+        let turn = Arc::new(turn);
+        let (first, subscription) = self.begin(Hashed {
+            turn: (*turn).clone(),
+            hashes,
+        })?;
+        let earlier = Arc::new(Earlier::new(first));
+        let mut subscriptions = vec![subscription];
+        for choice in 1..choices {
+            let other = Choice {
+                turn: turn.clone(),
+                number: choice,
+                earlier: earlier.clone(),
+            };
+            subscriptions.push(self.start_other(other)?);
+        }
+        Ok(subscriptions)
+    }
+
+    fn start_other(&self, choice: Choice) -> Result<Subscription, NotStarted> {
+        let shared = &self.0;
+        let place = choice.earlier.first.watch().borrow().place.clone();
+        if place.decision == Decision::Local {
+            return Ok(self.begin(choice.turn().into())?.1);
+        }
+        let ask = shared.ask(&choice.turn, choice.number);
+        let keyed = ask.keyed.as_ref();
+        let turnstile = shared.ledger.turnstile(keyed);
+        let attached = shared
+            .ledger
+            .attach(&ask.request, keyed, &choice.turn.repeat)
+            .map_err(|_| NotStarted::without_place(Error::KeyReused))?;
+        if let Some(run) = attached {
+            let turn = choice.turn();
+            let hashes = Hashes::of(&shared.salt, &turn);
+            return Ok(self.attach(run, turn, hashes, choice.ground()));
+        }
+        let place = Place {
+            decision: choice.decision(),
+            is_replay: false,
+            ..place
+        };
+        let run = Run::new(ask, place, None, shared.store.clone());
+        shared.ledger.add(&run);
+        let deadline = choice.turn.deadline;
+        let waiting = Waiting {
+            shared: shared.clone(),
+            run: run.clone(),
+            choice,
+            limit: Instant::now() + shared.settings.limit,
+        };
+        shared.set_off(waiting.out(), None);
+        drop(turnstile);
+        Ok(self.subscribe(run, deadline, Seat::Own))
+    }
+}
+
+/// One of the other answers to a request.
+#[derive(Debug)]
+struct Choice {
+    turn: Arc<Turn>,
+    number: u8,
+    earlier: Arc<Earlier>,
+}
+
+impl Choice {
+    /// The turn as one of its own. It is known to belong to the conversation of the first, and never
+    /// takes its name.
+    fn turn(&self) -> Turn {
+        let mut turn = (*self.turn).clone();
+        turn.choice = self.number;
+        if turn.names.handle.is_none() {
+            let place = self.earlier.first.watch().borrow().place.clone();
+            turn.names.handle = Some(Handle(place.conversation.as_str().into()));
+        }
+        turn
+    }
+
+    fn ground(&self) -> Ground {
+        let is_unsaid = self.turn.history.is_empty();
+        Ground {
+            earlier: is_unsaid.then(|| self.earlier.clone()),
+            ..Ground::default()
+        }
+    }
+
+    fn decision(&self) -> Decision {
+        Decision::of_choice(&self.turn)
+    }
+}
+
+/// A run that waits for its place.
+#[derive(Debug)]
+struct Waiting {
+    shared: Arc<Shared>,
+    run: Arc<Run>,
+    choice: Choice,
+    /// When the run is given up.
+    limit: Instant,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.shared.abandon(&self.run);
+    }
+}
+
+impl Waiting {
+    /// To the end, whoever listens.
+    async fn out(self) {
+        let tenant = self.choice.turn.caller.tenant;
+        let place = async {
+            if let Some(earlier) = self.choice.ground().earlier {
+                earlier.known().await?;
+            }
+            let bytes = weight(&self.choice.turn);
+            Ok(self.shared.active.wait(tenant, bytes).await)
+        };
+        let share = match timeout_at(self.limit, place).await {
+            Ok(Ok(share)) => share,
+            Ok(Err(error)) => return self.end(error),
+            Err(_) => return self.end(Error::TooManyRuns),
+        };
+        let turn = self.choice.turn();
+        let hashes = Hashes::of(&self.shared.salt, &turn);
+        let resolved = match self.shared.resolver.resolve(&turn, &hashes) {
+            Ok(resolved) => resolved,
+            Err(unresolved) => return self.end(unresolved.into()),
+        };
+        self.run.report(|progress| {
+            progress.place.conversation = resolved.conversation.to_string();
+        });
+        let carry = Carry {
+            shared: self.shared.clone(),
+            run: self.run.clone(),
+            turn,
+            hashes,
+            conversation: resolved.conversation,
+            ground: self.choice.ground(),
+            limit: self.limit,
+            doubt: false,
+        };
+        carry.out(resolved.continuation).await;
+        drop(share);
+    }
+
+    /// Nothing was posted.
+    fn end(&self, error: Error) {
+        let end = Err(error);
+        self.run.settle(&end, Digest::default());
+        let decision = self.choice.decision();
+        self.shared.metrics.turn_ended(decision, outcome(&end));
+        self.run.end(end);
+    }
+}
+
+/// What a conversation held before a request of which several answers are wanted, where the request
+/// does not say it. Read once for all of them.
+pub struct Earlier {
+    /// The run of the first answer.
+    first: Arc<Run>,
+    before: OnceCell<Before>,
+}
+
+/// A conversation up to a point.
+#[derive(Clone, Default)]
+pub struct Before {
+    pub transcript: Option<String>,
+    /// What it is known by there; `None` where it begins.
+    pub point: Option<(Fingerprint, VecDeque<Short>)>,
+}
+
+impl fmt::Debug for Earlier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Earlier").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Before").finish_non_exhaustive()
+    }
+}
+
+impl Earlier {
+    fn new(first: Arc<Run>) -> Self {
+        Self {
+            first,
+            before: OnceCell::new(),
+        }
+    }
+
+    /// Whether the first answer begins a conversation.
+    fn is_nothing(&self) -> bool {
+        let decision = self.first.watch().borrow().place.decision;
+        matches!(decision, Decision::Created | Decision::Forked)
+    }
+
+    /// Waits until it is known what the first answer follows on.
+    async fn known(&self) -> Result<(), Error> {
+        if self.is_nothing() {
+            return Ok(());
+        }
+        let mut progress = self.first.watch();
+        let known = progress.wait_for(|progress| progress.accepted || progress.ended.is_some());
+        let known = known.await.map_err(|_| Error::Internal)?;
+        match &known.ended {
+            Some(Err(error)) => Err(error.clone()),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    /// What the other answers follow on.
+    pub async fn before(&self, carry: &Carry) -> Result<Before, Error> {
+        let before = self.before.get_or_try_init(|| self.read(carry));
+        before.await.cloned()
+    }
+
+    async fn read(&self, carry: &Carry) -> Result<Before, Error> {
+        self.known().await?;
+        if self.is_nothing() {
+            return Ok(Before::default());
+        }
+        let record = self.first.record().ok_or_else(lost)?;
+        let slot = carry.shared.store.branch(BranchId(record.branch));
+        let mut branch = slot.ok_or_else(lost)?.branch();
+        let window = if branch.tip == record.before {
+            branch.window.clone()
+        } else {
+            VecDeque::new()
+        };
+        branch.seen = (!record.seen.keys.is_empty()).then_some(record.seen);
+        Ok(Before {
+            transcript: bounded(
+                &carry.messages_of_branch(&branch).await?,
+                carry.shared.transcript,
+            ),
+            point: Some((record.before, window)),
+        })
+    }
+}
+
+/// What the first answer followed on cannot be told any more.
+fn lost() -> Error {
+    Error::Upstream {
+        what: "what the conversation held before this request is not known any more".to_owned(),
+        posted: false,
+    }
+}

@@ -1,0 +1,133 @@
+//! How far a run has come, as whoever listens to it is told.
+
+use std::sync::Arc;
+
+use super::{Answer, Error, Place};
+
+/// How far a run has come.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    pub place: Place,
+    pub accepted: bool,
+    /// What may be sent of the answer, until it is whole.
+    pub text: Arc<str>,
+    /// Where each piece of the text ends. All who listen are told the same pieces, whenever they came.
+    pub pieces: Arc<Vec<usize>>,
+    pub polls: u32,
+    /// Nobody wants the answer any more: whoever listens is told so, and the run goes on to its end.
+    pub withdrawn: bool,
+    pub ended: Option<Result<Arc<Answer>, Error>>,
+}
+
+impl Progress {
+    pub fn at(place: Place) -> Self {
+        Self {
+            place,
+            accepted: false,
+            text: Arc::from(""),
+            pieces: Arc::default(),
+            polls: 0,
+            withdrawn: false,
+            ended: None,
+        }
+    }
+
+    /// Notes what may be sent by now. A text that is shown shorter for a while is not taken back.
+    pub fn grow(&mut self, text: Arc<str>) {
+        if self.text.starts_with(&*text) {
+            return;
+        }
+        if !text.starts_with(&*self.text) {
+            self.pieces = Arc::default();
+        }
+        Arc::make_mut(&mut self.pieces).push(text.len());
+        self.text = text;
+    }
+
+    /// Notes the end. The first one counts.
+    pub fn end(&mut self, end: Result<Arc<Answer>, Error>) {
+        if self.ended.is_some() {
+            return;
+        }
+        if let Ok(answer) = &end
+            && !answer.text.starts_with(&*self.text)
+        {
+            self.pieces = Arc::default();
+        }
+        // The answer holds the whole text.
+        self.text = Arc::from("");
+        self.ended = Some(end);
+    }
+
+    /// Why there is no answer, once that is known.
+    pub fn error(&self) -> Option<Error> {
+        if self.withdrawn {
+            return Some(withdrawn());
+        }
+        match &self.ended {
+            Some(Err(error)) => Some(error.clone()),
+            Some(Ok(_)) | None => None,
+        }
+    }
+
+    /// How it ended, as whoever listens is told.
+    pub fn end_told(&self) -> Option<Result<Arc<Answer>, Error>> {
+        match self.error() {
+            Some(error) => Some(Err(error)),
+            None => self.ended.clone(),
+        }
+    }
+
+    /// The end of the piece that begins after so many bytes of a text.
+    pub fn piece_after(&self, sent: usize) -> Option<usize> {
+        let next = self.pieces.partition_point(|end| *end <= sent);
+        self.pieces.get(next).copied()
+    }
+}
+
+/// What is told of a run whose answer nobody wants any more.
+pub fn withdrawn() -> Error {
+    Error::Cancelled("its caller asked for that".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::Decision;
+
+    fn progress(texts: &[&str]) -> Progress {
+        let mut progress = Progress::at(Place {
+            conversation: String::new(),
+            decision: Decision::Created,
+            is_replay: false,
+        });
+        for text in texts {
+            progress.grow(Arc::from(*text));
+        }
+        progress
+    }
+
+    #[test]
+    fn a_piece_ends_wherever_the_text_has_grown() {
+        for (texts, pieces) in [
+            (&["", "ab", "abc"][..], &[2, 3][..]),
+            (&["ab", "ab", "a", "abcd"], &[2, 4]),
+            (&["ab", "abc", "xy"], &[2]),
+            (&[""], &[]),
+        ] {
+            assert_eq!(*progress(texts).pieces, pieces, "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_changed_at_its_end_has_no_pieces() {
+        let mut changed = progress(&["ab", "abc"]);
+        changed.end(Ok(Arc::new(Answer {
+            text: "xyz".to_owned(),
+            ..Answer::default()
+        })));
+
+        assert_eq!(changed.piece_after(0), None);
+        assert_eq!(progress(&["ab", "abc"]).piece_after(2), Some(3));
+    }
+}
