@@ -51,6 +51,7 @@ pub fn shape(answer: &str) -> Shape<'_> {
             Shape::Alike("has an empty list of tool_calls".to_owned())
         }
         Ok(Calling { tool_calls }) => Shape::Calls(tool_calls),
+        Err(_) if !answer.contains("tool_calls") => Shape::Other,
         Err(error) => {
             let mut found = find::values(answer).into_iter();
             if !found.any(|found| found.value.get("tool_calls").is_some()) {
@@ -66,6 +67,9 @@ pub fn shape(answer: &str) -> Shape<'_> {
 
 /// The names in objects of an answer that can be meant as calls without being written so.
 pub fn bare_names(answer: &str) -> Vec<String> {
+    if !answer.contains("\"name\"") {
+        return Vec::new();
+    }
     let found = find::values(answer);
     let values = found.iter().flat_map(|found| match &found.value {
         Value::Array(values) => values.as_slice(),

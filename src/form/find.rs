@@ -150,7 +150,7 @@ fn among_prose(text: &str) -> Vec<Found<'_>> {
 
 /// Beginnings that lead to no value may have so many bytes read in all: a text of nothing but
 /// brackets would be read over and over.
-const MOST_WORK: usize = 16 << 20;
+const MOST_WORK: usize = 4 << 20;
 
 /// Whether a text that begins with a bracket can begin with a value.
 fn can_begin(text: &str) -> bool {

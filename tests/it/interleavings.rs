@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use chaturdata_proxy::config::Config;
+use chaturdata_proxy::config::{self, Config};
 use chaturdata_proxy::conversation::resolve::Secrets;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::metrics::Metrics;
@@ -388,6 +388,7 @@ fn interleave(lives: &[Vec<Step>]) {
             ..Behaviour::default()
         }));
         let mut config = CONFIG.clone();
+        config.pace.strategy = config::Strategy::Fixed;
         config.conversations.transcript = 1 << 20;
         let salt = Salt::random().unwrap();
         let metrics = Arc::new(Metrics::new());

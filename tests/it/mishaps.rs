@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::body::to_bytes;
-use chaturdata_proxy::config::{Config, OnUnknown};
+use chaturdata_proxy::config::{self, Config, OnUnknown};
 use chaturdata_proxy::upstream::sandbox::script::{
     Answer, Behaviour, Echo, Lands, Post, Read, Rule, Script,
 };
@@ -351,6 +351,7 @@ fn weathered(weather: &Weather, lives: &[Vec<Step>]) {
         .unwrap();
     runtime.block_on(async {
         let mut config = CONFIG.clone();
+        config.pace.strategy = config::Strategy::Fixed;
         config.conversations.transcript = 1 << 20;
         if weather.tells {
             config.run.on_unknown = OnUnknown::Tell;

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use chaturdata_proxy::clock::{Clock, Moment};
-use chaturdata_proxy::config::{Config, OnUnknown};
+use chaturdata_proxy::config::{self, Config, OnUnknown};
 use chaturdata_proxy::conversation::Caller;
 use chaturdata_proxy::conversation::resolve::Secrets;
 use chaturdata_proxy::conversation::salt::Salt;
@@ -122,6 +122,9 @@ impl World {
         config.conversations.transcript = 1 << 20;
         if dice.one_in(3) {
             config.run.on_unknown = OnUnknown::Tell;
+        }
+        if !dice.one_in(4) {
+            config.pace.strategy = config::Strategy::Fixed;
         }
         config.structured.repairs = dice.below(3) as u32;
         if dice.one_in(6) {

@@ -183,6 +183,8 @@ struct Usage {
 #[derive(Serialize)]
 struct InputDetails {
     cached_tokens: u64,
+    /// Not in the API's document; the SDKs' models have it.
+    cache_write_tokens: u64,
 }
 
 #[derive(Serialize)]
@@ -194,7 +196,10 @@ impl Usage {
     fn new(tokens: Tokens) -> Self {
         Self {
             input_tokens: tokens.prompt,
-            input_tokens_details: InputDetails { cached_tokens: 0 },
+            input_tokens_details: InputDetails {
+                cached_tokens: 0,
+                cache_write_tokens: 0,
+            },
             output_tokens: tokens.answer,
             output_tokens_details: OutputDetails {
                 reasoning_tokens: 0,

@@ -12,25 +12,32 @@ use super::schedule::Schedule;
 /// Runs remembered: two half-lives of what one counts for.
 pub const REMEMBERED: usize = 300;
 
-/// The schedule is made anew after so many more runs, each of the first ones included.
+/// The schedule is made anew after each of the first runs, and then after so many more.
+const FIRST: u64 = 8;
 const RUNS: u64 = 5;
-const FIRST: u64 = 20;
 
-/// And not more often than this, however many runs end: it takes about half a millisecond.
+/// And not more often than this, however many runs end: it takes about a tenth of a millisecond.
 const APART: Duration = Duration::from_millis(100);
+
+/// What the settings say of how polls are spaced, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Spacing {
+    pub min_gap: f64,
+    /// The mean, and what the number of polls comes from.
+    pub interval: f64,
+}
 
 /// Learns from every run of one upstream key, and serves all of them.
 #[derive(Debug)]
 pub struct Learner {
-    min_gap: f64,
-    interval: f64,
-    schedule: Mutex<Arc<Plan>>,
+    spacing: Spacing,
+    plan: Mutex<Arc<Plan>>,
     seen: Mutex<Seen>,
 }
 
 /// What is expected by now.
 #[derive(Debug)]
-struct Plan {
+pub struct Plan {
     estimate: Estimate,
     schedule: Schedule,
 }
@@ -46,9 +53,14 @@ struct Seen {
 }
 
 impl Learner {
-    /// With what an earlier process has seen, oldest first.
-    pub fn new(min_gap: Duration, interval: Duration, brackets: Vec<Bracket>) -> Self {
-        let (min_gap, interval) = (min_gap.as_secs_f64(), interval.as_secs_f64());
+    /// With what an earlier process has seen, oldest first; `cold` is what is expected where that is
+    /// nothing.
+    pub fn new(spacing: Spacing, cold: &Arc<Plan>, brackets: Vec<Bracket>) -> Self {
+        let plan = if brackets.is_empty() {
+            Arc::clone(cold)
+        } else {
+            Arc::new(Plan::new(brackets.iter(), spacing))
+        };
         let seen = Seen {
             count: brackets.len() as u64,
             planned: brackets.len() as u64,
@@ -56,9 +68,8 @@ impl Learner {
             at: None,
         };
         Self {
-            schedule: Mutex::new(Arc::new(Plan::new(&seen.brackets, min_gap, interval))),
-            min_gap,
-            interval,
+            spacing,
+            plan: Mutex::new(plan),
             seen: Mutex::new(seen),
         }
     }
@@ -84,7 +95,7 @@ impl Learner {
             seen.brackets.pop_front();
         }
         seen.count += 1;
-        let is_due = seen.count < FIRST || seen.count >= seen.planned + RUNS;
+        let is_due = seen.count <= FIRST || seen.count >= seen.planned + RUNS;
         let now = Instant::now();
         let is_early = seen.at.is_some_and(|at| now < at + APART);
         if !is_due || is_early {
@@ -93,13 +104,13 @@ impl Learner {
         (seen.planned, seen.at) = (seen.count, Some(now));
         let brackets = seen.brackets.clone();
         drop(seen);
-        let plan = Plan::new(&brackets, self.min_gap, self.interval);
-        *self.schedule.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
+        let plan = Plan::new(brackets.iter(), self.spacing);
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
         Some(brackets.into())
     }
 
     fn plan(&self) -> Arc<Plan> {
-        let plan = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&plan)
     }
 
@@ -109,8 +120,13 @@ impl Learner {
 }
 
 impl Plan {
-    fn new(brackets: &VecDeque<Bracket>, min_gap: f64, interval: f64) -> Self {
-        let estimate = Estimate::of(brackets.iter(), interval);
+    /// From brackets, oldest first.
+    pub fn new<'a>(
+        brackets: impl DoubleEndedIterator<Item = &'a Bracket>,
+        spacing: Spacing,
+    ) -> Self {
+        let Spacing { min_gap, interval } = spacing;
+        let estimate = Estimate::of(brackets, interval);
         Self {
             schedule: Schedule::best(&estimate, min_gap, interval),
             estimate,

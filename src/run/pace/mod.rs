@@ -5,14 +5,14 @@ pub mod learner;
 pub mod schedule;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::time::Instant;
 
 use self::estimate::Bracket;
-use self::learner::Learner;
+use self::learner::{Learner, Plan, Spacing};
 use crate::config::{Pace as Settings, Strategy};
 use crate::ids::Tenant;
 use crate::planted::{Bug, is_planted};
@@ -26,6 +26,8 @@ pub struct Pace {
     min_gap: Duration,
     /// By upstream key.
     learners: DashMap<Tenant, Arc<Learner>>,
+    /// What is expected of a key that nothing is known of.
+    cold: OnceLock<Arc<Plan>>,
 }
 
 /// How the polls of the runs of one upstream key are spaced.
@@ -62,6 +64,7 @@ impl Pace {
             interval: settings.interval,
             min_gap: settings.min_gap,
             learners: DashMap::new(),
+            cold: OnceLock::new(),
         }
     }
 
@@ -94,7 +97,12 @@ impl Pace {
     }
 
     fn learner(&self, brackets: Vec<Bracket>) -> Arc<Learner> {
-        Arc::new(Learner::new(self.min_gap, self.interval, brackets))
+        let spacing = Spacing {
+            min_gap: self.min_gap.as_secs_f64(),
+            interval: self.interval.as_secs_f64(),
+        };
+        let cold = || Arc::new(Plan::new([].iter(), spacing));
+        Arc::new(Learner::new(spacing, self.cold.get_or_init(cold), brackets))
     }
 
     /// The fixed interval: how long after the POST, or after the last of `polls`, the next poll is due.

@@ -7,14 +7,14 @@
 use super::estimate::Estimate;
 
 /// The grid's moments lie this much apart, in parts of the time so far and of the least gap.
-const STEP: f64 = 0.02;
-const LEAST_STEP: f64 = 0.05;
+const STEP: f64 = 0.03;
+const LEAST_STEP: f64 = 0.07;
 
 /// Beyond so many intervals the fixed interval serves.
 const HORIZON: f64 = 400.0;
 
 /// Halvings of the range that the price of a poll is looked for in.
-const HALVINGS: usize = 14;
+const HALVINGS: usize = 9;
 
 /// For each moment of a grid, the moment of the next poll after one there.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Schedule {
     pub fn best(estimate: &Estimate, min_gap: f64, interval: f64) -> Self {
         let grid = Grid::new(estimate, min_gap, interval);
         let wanted = polls_at(estimate, interval);
-        let (mut low, mut high) = (interval * 1e-4, interval * 20.0);
+        let (mut low, mut high) = (interval / 300.0, interval * 7.0);
         let mut best = grid.cheapest(high);
         for _ in 0..HALVINGS {
             let price = (low * high).sqrt();

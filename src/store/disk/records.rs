@@ -190,9 +190,13 @@ fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
 }
 
 fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+    sealed_by(SCHEMA, table, key, value)
+}
+
+fn sealed_by(version: u8, table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(LEAD + value.len());
-    sealed.push(SCHEMA);
-    sealed.extend(check(table, key, SCHEMA, value).to_le_bytes());
+    sealed.push(version);
+    sealed.extend(check(table, key, version, value).to_le_bytes());
     sealed.extend(value);
     sealed
 }
@@ -271,5 +275,116 @@ mod tests {
 
             assert_eq!(verified("turns", b"key", &flipped), None, "bit {bit}");
         }
+    }
+    /// Records as the first version wrote them: each field of theirs in its order.
+    fn first_version() -> Database {
+        use crate::clock::Moment;
+        use crate::store::Seen;
+        use crate::store::record::{Cut, Phase, Times};
+
+        let branch = (
+            (
+                [7_u8; 32],
+                Moment(9),
+                vec!["conv_1"],
+                None::<&str>,
+                "th_1",
+                [1_u8; 16],
+            ),
+            (Vec::<[u8; 8]>::new(), [2_u8; 32], true, None::<Seen>),
+            (Vec::<[u8; 16]>::new(), None::<u64>),
+        );
+        let turn = (
+            (
+                [7_u8; 32],
+                [3_u8; 32],
+                None::<[u8; 32]>,
+                "conv_1",
+                4_u64,
+                Some("th_1"),
+            ),
+            (
+                [5_u8; 16],
+                Seen::default(),
+                [1_u8; 16],
+                [6_u8; 16],
+                Vec::<[u8; 8]>::new(),
+            ),
+            (Cut::At(None), Phase::Answered([8; 32]), Times::default()),
+        );
+        let handle_key = [&[7; 32][..], b"conv_1"].concat();
+        let records = [
+            (
+                "branches",
+                4_u64.to_be_bytes().to_vec(),
+                postcard::to_allocvec(&branch).unwrap(),
+            ),
+            (
+                "turns",
+                5_u64.to_be_bytes().to_vec(),
+                postcard::to_allocvec(&turn).unwrap(),
+            ),
+            (
+                "handles",
+                handle_key,
+                postcard::to_allocvec(&(4_u64, true)).unwrap(),
+            ),
+        ];
+        let db = Database::builder()
+            .create_with_backend(redb::backends::InMemoryBackend::new())
+            .unwrap();
+        let transaction = db.begin_write().unwrap();
+        {
+            let mut meta = transaction.open_table(META).unwrap();
+            for (key, value) in [
+                (SCHEMA_KEY, &[][..]),
+                (SALT_KEY, &[9; 32]),
+                (WRITTEN_KEY, &[0; 8]),
+            ] {
+                let sealed = sealed_by(1, META_NAME, key.as_bytes(), value);
+                meta.insert(key, sealed.as_slice()).unwrap();
+            }
+            for (table, key, value) in records {
+                let definition: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(table);
+                let sealed = sealed_by(1, table, &key, &value);
+                let mut table = transaction.open_table(definition).unwrap();
+                table.insert(key.as_slice(), sealed.as_slice()).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+        db
+    }
+
+    #[test]
+    fn a_state_of_the_first_version_is_read_and_written_on() {
+        use crate::store::Restored;
+
+        let db = first_version();
+        let mut restored = Restored::default();
+        read(&db, &mut |table, key, value| {
+            restored.take(table, key, value)
+        })
+        .unwrap();
+        let write_on = Write {
+            table: Table::Conversations,
+            key: vec![7; 40],
+            value: Some(vec![1, 2]),
+        };
+        write(&db, [&write_on], 5).unwrap();
+        let mut tables = Vec::new();
+        read(&db, &mut |table, _, _| {
+            tables.push(table);
+            Ok(())
+        })
+        .unwrap();
+
+        let (id, branch, _) = &restored.branches[0];
+        assert_eq!((id.0, branch.form), (4, None));
+        assert_eq!(branch.thread.as_ref().unwrap().to_string(), "th_1");
+        let (_, turn) = &restored.turns[0];
+        assert_eq!((turn.branch, &turn.kept), (4, &None));
+        let (_, leads) = &restored.handles[0];
+        assert_eq!((leads.branch.0, leads.delta, leads.created), (4, true, 0));
+        assert_eq!(tables, Table::ALL);
     }
 }

@@ -93,7 +93,7 @@ test("events are numbered, and are told again from any of them", async () => {
 
   assert.deepEqual(told.map((event) => event.sequence_number), [...told.keys()]);
   assert.equal(rest[0].sequence_number, 4);
-  assert.equal(rest.at(-1).response.output_text, "One, two, three, four.");
+  assert.equal(rest.at(-1).response.output[0].content[0].text, "One, two, three, four.");
 });
 
 test("a response in the background is polled", async () => {
@@ -132,9 +132,12 @@ test("errors have their classes", async () => {
   await refusal(create(7), OpenAI.BadRequestError);
 });
 
-test("a failed run is a failed response in the upstream's words", async () => {
-  const response = await create(words("failing"));
+test("a failed run is a server error, and a failed response in the background", async () => {
+  const error = await refusal(create(words("failing")), OpenAI.InternalServerError);
+  const { id } = await create(words("failing"), { background: true });
+  const response = await ended(id);
 
+  assert.deepEqual([error.status, error.code], [502, "run_failed"]);
   assert.deepEqual([response.status, response.error.code], ["failed", "server_error"]);
   assert.match(response.error.message, /the query broke/);
 });

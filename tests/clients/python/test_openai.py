@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 import unittest
+import uuid
 
 import openai
 from openai.types import Model

@@ -219,6 +219,12 @@ class Background(unittest.TestCase):
         self.assertEqual([event.sequence_number for event in told], list(range(len(told))))
         self.assertEqual(told[-1].response.output_text, "A slow answer.")
 
+    def test_one_that_fails_is_a_failed_response_in_the_upstreams_words(self):
+        response = ended(create(prompt("failing"), background=True).id)
+
+        self.assertEqual((response.status, response.error.code), ("failed", "server_error"))
+        self.assertIn("the query broke", response.error.message)
+
     def test_it_is_cancelled(self):
         response = create(prompt("slow"), background=True)
 
@@ -254,11 +260,14 @@ class Conversations(unittest.TestCase):
         items = [{"type": "message", "role": "user", "content": said}]
         conversation = client().conversations.create(items=items)
         (item,) = client().conversations.items.list(conversation.id).data
+        found = client().conversations.items.retrieve(item.id, conversation_id=conversation.id)
         client().conversations.items.create(conversation.id, items=[{"role": "assistant", "content": "Noted."}])
 
         create(asked, conversation=conversation.id)
 
-        self.assertEqual(client().conversations.items.retrieve(item.id, conversation_id=conversation.id).id, item.id)
+        listed = client().conversations.items.list(conversation.id, order="asc").data
+        self.assertEqual(found.content[0].text, said)
+        self.assertEqual([item.content[0].text for item in listed], [said, "Noted.", asked, "A plain answer."])
         (post,) = posts_of(asked)
         self.assertIn(said, post["message"])
         self.assertIn("Noted.", post["message"])
@@ -309,12 +318,11 @@ class Errors(unittest.TestCase):
     def test_too_many_requests_is_a_rate_limit_error(self):
         self.refused(openai.RateLimitError, lambda: create(prompt("limited")), "rate_limit_exceeded")
 
-    def test_a_failed_run_is_a_failed_response_in_the_upstreams_words(self):
-        answer = raw(prompt("failing"))
+    def test_a_failed_run_is_a_server_error_in_the_upstreams_words(self):
+        refusal = self.refused(openai.InternalServerError, lambda: create(prompt("failing")), "run_failed")
 
-        response = strictly(answer)
-        self.assertEqual((response.status, response.error.code), ("failed", "server_error"))
-        self.assertIn("the query broke", response.error.message)
+        self.assertIn("the query broke", refusal.body["message"])
+        self.assertEqual(refusal.response.headers["x-should-retry"], "false")
 
 
 class LegacyCompletion(unittest.TestCase):

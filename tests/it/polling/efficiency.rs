@@ -3,13 +3,18 @@
 //! Poll efficiency is (mean run time / 2) / (mean lag x (mean polls per run - 1/2)): about 1 for a
 //! fixed interval, whatever it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chaturdata_proxy::run::pace::estimate::Bracket;
-use chaturdata_proxy::run::pace::learner::Learner;
+use chaturdata_proxy::run::pace::learner::{Learner, Plan, Spacing};
 
 const GAP: f64 = 2.0;
 const INTERVAL: f64 = 3.0;
+const SPACING: Spacing = Spacing {
+    min_gap: GAP,
+    interval: INTERVAL,
+};
 
 /// Numbers that only look random.
 struct Numbers(u64);
@@ -83,11 +88,11 @@ fn polled(learner: &Learner, numbers: &mut Numbers, time: f64) -> (f64, u32) {
 /// The efficiency of runs from `first` on, against the fixed interval's on the same runs. Every second
 /// counts: the clock is paused, and is moved on between runs.
 async fn against_fixed(runs: Runs, first: usize, last: usize, starts: u64) -> f64 {
+    let cold = Arc::new(Plan::new([].iter(), SPACING));
     let (mut learned, mut plain) = (Means::default(), Means::default());
     for start in 1..=starts {
         let mut numbers = Numbers(start.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let seconds = Duration::from_secs_f64;
-        let learner = Learner::new(seconds(GAP), seconds(INTERVAL), Vec::new());
+        let learner = Learner::new(SPACING, &cold, Vec::new());
         for run in 0..last {
             tokio::time::advance(Duration::from_secs(1)).await;
             let time = runs(&mut numbers, run);

@@ -109,7 +109,8 @@ fn a_response_has_every_key_that_clients_look_for() {
       "usage": {
         "input_tokens": 8,
         "input_tokens_details": {
-          "cached_tokens": 0
+          "cached_tokens": 0,
+          "cache_write_tokens": 0
         },
         "output_tokens": 8,
         "output_tokens_details": {

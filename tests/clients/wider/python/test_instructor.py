@@ -30,7 +30,7 @@ class Shouted(BaseModel):
 
 # To be called for by its name.
 Loud = type("Sale", (Shouted,), {})
-NORTH = Sale(region="North", orders=3)
+NORTH = {"region": "North", "orders": 3}
 WORDS = {
     Mode.TOOLS: "call Sale",
     Mode.TOOLS_STRICT: "call Sale",
@@ -51,7 +51,7 @@ class Typed(unittest.TestCase):
     def test_every_mode_gives_a_typed_answer(self):
         for mode, words in WORDS.items():
             with self.subTest(mode.name):
-                self.assertEqual(ask(mode, prompt(words)), NORTH)
+                self.assertEqual(ask(mode, prompt(words)).model_dump(), NORTH)
 
     def test_a_wrong_answer_is_asked_for_again_on_the_same_thread(self):
         for mode, words in WORDS.items():
@@ -66,7 +66,7 @@ class Typed(unittest.TestCase):
     def test_several_are_called_for_at_once(self):
         (sale,) = ask(Mode.PARALLEL_TOOLS, prompt("call Sale"), model=Iterable[Sale])
 
-        self.assertEqual(sale, NORTH)
+        self.assertEqual(sale.model_dump(), NORTH)
 
     def test_a_partial_stream_ends_in_the_answer(self):
         caller = instructor.from_openai(openai.OpenAI(base_url=PROXY, api_key=KEY, max_retries=0), mode=Mode.JSON_SCHEMA)
@@ -74,7 +74,7 @@ class Typed(unittest.TestCase):
 
         *_, last = caller.chat.completions.create_partial(response_model=Sale, **request)
 
-        self.assertEqual(last.model_dump(), NORTH.model_dump())
+        self.assertEqual(last.model_dump(), NORTH)
 
     def test_responses_give_a_typed_answer(self):
         caller = instructor.from_openai(
@@ -85,7 +85,7 @@ class Typed(unittest.TestCase):
             model="chaturdata", response_model=Sale, messages=[user(prompt("call Sale"))]
         )
 
-        self.assertEqual(answer, NORTH)
+        self.assertEqual(answer.model_dump(), NORTH)
 
 
 class Errors(unittest.TestCase):

@@ -91,7 +91,7 @@ class Errors(unittest.TestCase):
         for error, words, options in (
             (litellm.AuthenticationError, "plain", {"api_key": WRONG_KEY}),
             (litellm.RateLimitError, "limited", {}),
-            (litellm.InternalServerError, "failing", {}),
+            (litellm.BadGatewayError, "failing", {}),
             (litellm.BadRequestError, "plain", {"logprobs": True}),
         ):
             with self.subTest(error.__name__), self.assertRaises(error):

@@ -13,10 +13,11 @@ from proxy import KEY, PROXY, WRONG_KEY, posts_of, prompt
 FUNCTION = 'def orders(region: str) -> int:\n    "How many orders a region has."\n    return 3\n'
 BOTH = ("chat", "responses")
 
+COMMON = f"model_name: chaturdata, api_base: {PROXY}, api_key_name: chaturdata"
 MODELS = f"""
-- {{model_id: chat, model_name: chaturdata, api_base: {PROXY}, supports_schema: true, supports_tools: true}}
-- {{model_id: responses, model_name: chaturdata, api_base: {PROXY}, responses: true, supports_schema: true, supports_tools: true}}
-- {{model_id: legacy, model_name: chaturdata, api_base: {PROXY}, completion: true}}
+- {{model_id: chat, {COMMON}, supports_schema: true, supports_tools: true}}
+- {{model_id: responses, {COMMON}, supports_schema: true, supports_tools: true, responses: true}}
+- {{model_id: legacy, {COMMON}, completion: true}}
 """
 
 
