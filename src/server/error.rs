@@ -359,8 +359,13 @@ mod tests {
     #[test]
     fn every_end_of_a_run_is_told_as_the_table_says() {
         let words = || "no table orders".to_owned();
+        let garbled = |posted| run::Error::Upstream {
+            what: words(),
+            posted,
+        };
         let ends = [
             run::Error::NoConversation("conv_1".to_owned()),
+            run::Error::NoResponse("resp_1".to_owned()),
             run::Error::KeyReused,
             run::Error::TooManyWaiting,
             run::Error::TooManyRuns,
@@ -373,14 +378,9 @@ mod tests {
             run::Error::Unreachable,
             run::Error::Failing(Duration::from_millis(3200)),
             run::Error::OutcomeUnknown,
-            run::Error::Upstream {
-                what: words(),
-                posted: false,
-            },
-            run::Error::Upstream {
-                what: words(),
-                posted: true,
-            },
+            garbled(false),
+            garbled(true),
+            run::Error::Unformed(words()),
             run::Error::Failed(words()),
             run::Error::Cancelled(words()),
             run::Error::Expired,
@@ -397,6 +397,7 @@ mod tests {
 
         insta::assert_snapshot!(told.join("\n"), @r#"
         404 {"error":{"message":"there is no conversation conv_1 here, and the request carries no history to begin it anew","type":"invalid_request_error","param":null,"code":"conversation_not_found"}}
+        404 {"error":{"message":"there is no response resp_1 here","type":"invalid_request_error","param":null,"code":"response_not_found"}}
         422 {"error":{"message":"this Idempotency-Key was used for another request","type":"invalid_request_error","param":null,"code":"idempotency_key_reused"}}
         429 retry-after=5 {"error":{"message":"too many requests wait for this conversation","type":"rate_limit_error","param":null,"code":"too_many_waiting"}}
         429 retry-after=5 {"error":{"message":"too many runs of this key are under way","type":"rate_limit_error","param":null,"code":"too_many_waiting"}}
@@ -411,6 +412,7 @@ mod tests {
         502 x-should-retry=false {"error":{"message":"it is not known whether the upstream took the message; it was not sent again","type":"server_error","param":null,"code":"upstream_outcome_unknown"}}
         502 retry-after=1 retry-after-ms=1000 {"error":{"message":"the upstream gave no usable answer: no table orders","type":"server_error","param":null,"code":"upstream_error"}}
         502 x-should-retry=false {"error":{"message":"the upstream gave no usable answer: no table orders","type":"server_error","param":null,"code":"upstream_error"}}
+        502 x-should-retry=false {"error":{"message":"the answer is not in the form that was asked for: no table orders","type":"server_error","param":null,"code":"structured_output_failed"}}
         502 x-should-retry=false {"error":{"message":"the run failed: no table orders","type":"server_error","param":null,"code":"run_failed"}}
         502 x-should-retry=false {"error":{"message":"the run was cancelled: no table orders","type":"server_error","param":null,"code":"run_cancelled"}}
         504 x-should-retry=false {"error":{"message":"the run expired","type":"server_error","param":null,"code":"run_expired"}}

@@ -94,7 +94,7 @@ impl<R: Render> Stream<R> {
     async fn next(mut self: Box<Self>) -> Option<(Result<Bytes, BrokenOff>, Box<Self>)> {
         let mut frames = Frames::default();
         if let Stage::Beginning = self.stage {
-            frames.events(self.render.begin());
+            frames.events(&self.render.begin());
             self.stage = Stage::Running;
         }
         // A stream that is taken up again has frames that are not told twice.
@@ -126,14 +126,14 @@ impl<R: Render> Stream<R> {
         match self.event().await {
             Next::Event(_, RunEvent::Accepted) => {}
             Next::Event(index, RunEvent::Text(text)) => {
-                frames.events(self.render.text(index, &text));
+                frames.events(&self.render.text(index, &text));
             }
             Next::Event(index, RunEvent::Completed(answer)) => {
-                frames.events(self.render.end(index, &answer));
+                frames.events(&self.render.end(index, &answer));
                 self.close(frames);
             }
-            Next::Event(_, RunEvent::Failed(error)) => self.failed(error, frames),
-            Next::Closing => self.failed(run::Error::ShuttingDown, frames),
+            Next::Event(_, RunEvent::Failed(error)) => self.failed(&error, frames),
+            Next::Closing => self.failed(&run::Error::ShuttingDown, frames),
             Next::Silence => self.keep_alive(frames),
         }
     }
@@ -164,7 +164,7 @@ impl<R: Render> Stream<R> {
             return;
         };
         self.delivery.succeeded(place.decision);
-        frames.events(self.render.close(&answers));
+        frames.events(&self.render.close(&answers));
         self.stage = Stage::Done;
     }
 
@@ -179,16 +179,16 @@ impl<R: Render> Stream<R> {
         }
     }
 
-    fn failed(&mut self, error: run::Error, frames: &mut Frames) {
+    fn failed(&mut self, error: &run::Error, frames: &mut Frames) {
         let told = self.delivery.told(error.clone());
         self.exchange.note.error(told.code());
         let (events, ending) = self.render.failed(&Fault {
-            error: &error,
+            error,
             message: &told.message(),
             code: told.code(),
             envelope: &told.body(),
         });
-        frames.events(events);
+        frames.events(&events);
         let outbox = self.exchange.outbox.as_ref();
         self.stage = match ending {
             Ending::Whole => Stage::Done,
@@ -229,7 +229,7 @@ impl<R> Drop for Stream<R> {
 struct Frames(String);
 
 impl Frames {
-    fn events(&mut self, events: Vec<Event>) {
+    fn events(&mut self, events: &[Event]) {
         events.iter().for_each(|event| self.event(event));
     }
 
@@ -279,7 +279,8 @@ mod tests {
             let json: Vec<String> =
                 texts.iter().map(|text| serde_json::to_string(text).unwrap()).collect();
             let mut frames = Frames::default();
-            frames.events(json.iter().map(Event::unnamed).collect());
+            let events: Vec<Event> = json.iter().map(Event::unnamed).collect();
+            frames.events(&events);
 
             let read = decoded(frames.0.as_bytes());
 

@@ -21,7 +21,7 @@ pub const PATH: &str = "/v1/responses";
 pub fn asks(input: impl Into<Value>, fields: Value) -> Value {
     let mut body = json!({"model": "chaturdata", "input": input.into()});
     let Value::Object(fields) = fields else {
-        panic!("fields are an object");
+        unreachable!("fields are an object");
     };
     body.as_object_mut().unwrap().extend(fields);
     body
