@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use chaturdata_proxy::config::Config;
+use chaturdata_proxy::config::{Config, Strategy};
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::store::Restored;
 use chaturdata_proxy::store::backend::Nowhere;
@@ -30,7 +30,10 @@ pub async fn run(options: Options) -> io::Result<()> {
         salt: Salt::fixed([1; 32]),
         restored: Restored::default(),
     };
-    let rig = Rig::new(Config::default(), AtOnce::new(), memory);
+    let mut config = Config::default();
+    // One that is learned makes its plans by the clock.
+    config.pace.strategy = Strategy::Fixed;
+    let rig = Rig::new(config, AtOnce::new(), memory);
     let mut conversation = Conversation::new("turns".to_owned(), options.history, 500);
     for turn in 0..WARM + options.turns {
         let prompt = conversation.prompt(500);
