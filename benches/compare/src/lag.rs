@@ -8,37 +8,29 @@ use crate::contender::{Contender, Ground, Pace, Running, Store};
 use crate::herd;
 use crate::machine::Used;
 use crate::mock;
-use crate::peers::Peer;
 use crate::table::{self, shown};
 
 pub struct Plan<'a> {
     pub callers: usize,
-    /// Each caller asks again for so long.
+    /// Each caller asks again for so long, and all have begun within the other.
     pub seconds: f64,
-    pub peers: &'a [Peer],
+    pub over: f64,
+    pub runs: &'a str,
+    /// Whom else beside the proxy.
+    pub others: &'a [Contender],
 }
 
-const RUNS: &str = "lognormal:8:0.6";
-
 pub fn run(ground: &Ground, plan: &Plan<'_>) -> io::Result<()> {
-    let fixed = Contender::Proxy(Store::Memory, Pace::Fixed);
-    let mut whom = vec![
-        Contender::Floor,
-        fixed,
-        Contender::Proxy(Store::Memory, Pace::Learned),
-        Contender::Proxy(Store::Disk, Pace::Learned),
-    ];
-    let peers = plan.peers.iter().filter(|peer| **peer != Peer::LiteLlm);
-    whom.extend(peers.map(|peer| Contender::Peer(*peer)));
+    let proxies = [Pace::Fixed, Pace::Learned].map(|pace| Contender::Proxy(Store::Memory, pace));
     let mut rows = Vec::new();
-    for contender in whom {
+    for contender in proxies.into_iter().chain(plan.others.iter().copied()) {
         let schedule: &[&str] = match contender {
             Contender::Proxy(_, Pace::Fixed) => &["--polls", "2", "3", "--varied"],
             // A shim reads at once, then at its interval.
             Contender::Floor | Contender::Peer(_) => &["--polls", "0", "3"],
             _ => &[],
         };
-        let arguments = [&["--runs", RUNS, "--answer", "100"], schedule].concat();
+        let arguments = [&["--runs", plan.runs, "--answer", "100"], schedule].concat();
         let upstream = Upstream::start(ground.folder.path(), &arguments)?;
         match measured(ground, &upstream, contender, plan) {
             Ok(row) => rows.push(row),
@@ -61,8 +53,8 @@ pub fn run(ground: &Ground, plan: &Plan<'_>) -> io::Result<()> {
         "other load",
     ];
     let title = format!(
-        "lag: {} callers, {RUNS} (beyond the schedule: p99 at most 60 ms)",
-        plan.callers
+        "lag: {} callers, {} (beyond the schedule: p99 at most 60 ms)",
+        plan.callers, plan.runs
     );
     table::print(&title, &head, &rows);
     Ok(())
@@ -80,7 +72,7 @@ fn measured(
         .args(["--callers", &plan.callers.to_string()])
         .args(["--seconds", &plan.seconds.to_string()])
         // All of them at once would be a storm.
-        .args(["--over", "8"]);
+        .args(["--over", &plan.over.to_string()]);
     let complaints = ground.folder.path().join("herd.log");
     let before = Used::until_now()?;
     let began = std::time::Instant::now();
@@ -101,6 +93,7 @@ fn measured(
     if let Some(fault) = &tally.fault {
         println!("{contender}: {fault}");
     }
+    println!("{contender}: reads in each second: {:?}", report.rate);
     let has_schedule = !matches!(contender, Contender::Proxy(_, Pace::Learned));
     let beyond = |milliseconds: f64| {
         if has_schedule {

@@ -30,11 +30,12 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use process::Folder;
 
-use crate::contender::Ground;
+use crate::contender::{Contender, Ground, Pace, Store};
 use crate::peers::Peer;
 
 /// Measures the proxy beside the bare libraries, and beside what people would use in its place
@@ -70,17 +71,18 @@ struct Whole {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
+    /// From exec to the first answer
+    Start,
     /// Turns a second, and what they cost
     Rate,
-    /// Callers that wait
-    Hold,
-    /// Polls of thousands of runs
-    Lag,
     /// Paces, by simulation
     Paces,
+    /// Polls of thousands of runs
+    Lag,
+    /// Callers that wait
+    Hold,
     /// A million conversations
     Store,
-    Start,
 }
 
 /// Those who take part, each in a process of its own.
@@ -160,54 +162,73 @@ fn compare(arguments: &Whole) -> io::Result<()> {
         installed(arguments.quick)
     };
     println!("{}", machine::described());
-    let is_wanted = |mode: Mode| arguments.only.is_empty() || arguments.only.contains(&mode);
     let quick = arguments.quick;
-    if is_wanted(Mode::Start) {
-        start::run(&ground, if quick { 7 } else { 31 })?;
-    }
-    if is_wanted(Mode::Rate) {
-        rate::run(
-            &ground,
-            &rate::Plan {
-                seconds: if quick { 1.0 } else { 6.0 },
-                rounds: arguments.rounds.unwrap_or(if quick { 1 } else { 5 }),
-                peers: &peers,
-            },
-        )?;
-    }
-    if is_wanted(Mode::Paces) {
-        paces::run(&paces::Plan {
-            learners: if quick { 3 } else { 20 },
-            starts: if quick { 20 } else { 300 },
-            svg: &arguments.svg,
-        })?;
-    }
-    if is_wanted(Mode::Lag) {
-        lag::run(
-            &ground,
-            &lag::Plan {
-                callers: if quick { 500 } else { 10_000 },
-                seconds: if quick { 5.0 } else { 60.0 },
-                peers: if quick { &[] } else { &peers },
-            },
-        )?;
-    }
-    if is_wanted(Mode::Hold) {
-        let all = [1000, 5000, 10_000, most_callers()];
-        hold::run(
-            &ground,
-            &hold::Plan {
-                callers: if quick { &all[..1] } else { &all },
-                seconds: if quick { 12 } else { 60 },
-                peers: if quick { &[] } else { &peers },
-            },
-        )?;
-    }
-    if is_wanted(Mode::Store) {
-        store::run(&ground, [1000, if quick { 20_000 } else { 1_000_000 }])?;
+    let of = |mode: &&Mode| arguments.only.is_empty() || arguments.only.contains(mode);
+    for mode in Mode::value_variants().iter().filter(of) {
+        match mode {
+            Mode::Start => start::run(&ground, if quick { 7 } else { 31 })?,
+            Mode::Rate => {
+                let plan = rate::Plan {
+                    seconds: if quick { 1.0 } else { 6.0 },
+                    rounds: arguments.rounds.unwrap_or(if quick { 1 } else { 5 }),
+                    peers: &peers,
+                };
+                rate::run(&ground, &plan)?;
+            }
+            Mode::Paces => {
+                let plan = paces::Plan {
+                    learners: if quick { 3 } else { 20 },
+                    starts: if quick { 20 } else { 300 },
+                    svg: &arguments.svg,
+                };
+                paces::run(&plan)?;
+            }
+            Mode::Lag => delayed(&ground, quick, &peers)?,
+            Mode::Hold => held(&ground, quick, &peers)?,
+            Mode::Store => store::run(&ground, [1000, if quick { 20_000 } else { 1_000_000 }])?,
+        }
     }
     println!("\n{}", machine::described());
     Ok(())
+}
+
+fn delayed(ground: &Ground, quick: bool, peers: &[Peer]) -> io::Result<()> {
+    let mut others = vec![
+        Contender::Proxy(Store::Disk, Pace::Learned),
+        Contender::Floor,
+    ];
+    // LiteLLM's proxy cannot hold a tenth of them.
+    let peers = peers.iter().filter(|peer| **peer != Peer::LiteLlm);
+    others.extend(peers.map(|peer| Contender::Peer(*peer)));
+    let plan = if quick {
+        lag::Plan {
+            callers: 500,
+            seconds: 4.0,
+            over: 2.0,
+            runs: "lognormal:4:0.4",
+            others: &[],
+        }
+    } else {
+        lag::Plan {
+            callers: 10_000,
+            seconds: 60.0,
+            over: 8.0,
+            runs: "lognormal:8:0.6",
+            others: &others,
+        }
+    };
+    lag::run(ground, &plan)
+}
+
+fn held(ground: &Ground, quick: bool, peers: &[Peer]) -> io::Result<()> {
+    let all = [1000, 5000, 10_000, most_callers()];
+    let plan = hold::Plan {
+        callers: if quick { &all[..1] } else { &all },
+        seconds: if quick { 6 } else { 45 },
+        later: Duration::from_secs(if quick { 3 } else { 30 }),
+        peers,
+    };
+    hold::run(ground, &plan)
 }
 
 /// The release build of the tree that this program is of, together with this program, so that both are

@@ -141,7 +141,7 @@ fn sample(running: &Running, upstream: &Upstream, load: Load) -> io::Result<Samp
     let turns = (tally.turns + tally.openings) as f64;
     Ok(Sample {
         rate: turns / tally.seconds,
-        cpu: if turns > 0.0 {
+        cpu: if turns > 0.0 && running.process.is_some() {
             1000.0 * cpu / turns
         } else {
             f64::NAN
