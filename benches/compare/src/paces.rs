@@ -43,11 +43,11 @@ const KINDS: [(&str, f64, f64); 8] = [
 ];
 
 /// Distributions that are drawn, and intervals that a budget is taken from.
-const DRAWN: [&str; 4] = [
-    "lognormal:8:0.6",
-    "lognormal:8:0.25",
-    "kinds:3:20:0.25",
-    "exponential:10",
+const DRAWN: [(&str, &str); 4] = [
+    ("lognormal:8:0.6", "lognormal, median 8 s, sigma 0.6"),
+    ("lognormal:8:0.25", "lognormal, median 8 s, sigma 0.25"),
+    ("kinds:3:20:0.25", "two kinds, 3 s and 20 s"),
+    ("exponential:10", "exponential, mean 10 s"),
 ];
 const INTERVALS: [f64; 5] = [2.2, 2.5, 3.0, 4.0, 5.0];
 
@@ -245,7 +245,7 @@ pub fn run(plan: &Plan<'_>) -> io::Result<()> {
     );
     let panels: Vec<Panel> = DRAWN
         .iter()
-        .filter_map(|name| panel(name, &known, &others))
+        .filter_map(|drawn| panel(*drawn, &known, &others))
         .collect();
     plot::write(plan.svg, &panels)?;
     println!("\ndrawn in {}", plan.svg.display());
@@ -319,7 +319,7 @@ fn parts(of: Spread) -> Vec<(f64, Spread)> {
 fn drawn(learners: u64) -> Vec<Key> {
     let few = learners.div_ceil(2);
     let mut keys = Vec::new();
-    for of in DRAWN.iter().filter_map(|name| name.parse().ok()) {
+    for of in DRAWN.iter().filter_map(|(name, _)| name.parse().ok()) {
         for interval in INTERVALS
             .into_iter()
             .filter(|interval| *interval != INTERVAL)
@@ -334,7 +334,7 @@ fn drawn(learners: u64) -> Vec<Key> {
     keys
 }
 
-fn panel(name: &str, known: &[Key], others: &[Key]) -> Option<Panel> {
+fn panel((name, title): (&str, &str), known: &[Key], others: &[Key]) -> Option<Panel> {
     let of: Spread = name.parse().ok()?;
     let mut learned = Vec::new();
     for interval in INTERVALS {
@@ -366,7 +366,7 @@ fn panel(name: &str, known: &[Key], others: &[Key]) -> Option<Panel> {
     let backed = [4.0, 6.0, 10.0, 20.0].map(|most| over(&|time| backed_off(time, most)));
     let prices = (0..40).map(|step| 0.05 * 1.15_f64.powi(step));
     Some(Panel {
-        title: name.to_owned(),
+        title: title.to_owned(),
         fixed: fixed.collect(),
         backed_off: backed.to_vec(),
         learned,

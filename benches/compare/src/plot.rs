@@ -118,7 +118,7 @@ fn draw(svg: &mut String, panel: &Panel) {
     line(
         svg,
         &format!(
-            "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">polls per run</text>",
+            "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">mean lag against polls per run</text>",
             bottom + 34.0
         ),
     );
