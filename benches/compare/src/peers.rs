@@ -131,6 +131,12 @@ impl Peer {
                     "False",
                 ]);
                 command.current_dir(folder);
+                // The key that callers present; a strong one would protect nothing here.
+                command.env("LITELLM_MASTER_KEY", "sk-bench");
+                command.env(
+                    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
+                    "true",
+                );
                 command
             }
         };

@@ -102,7 +102,7 @@ fn rounds(
     let mut samples = vec![Vec::new(); running.len()];
     for round in 0..rounds {
         for (one, samples) in running.iter().zip(&mut samples) {
-            // Peers are slow, and far from everything else.
+            // Peers are far from everything else.
             if round > 0 && matches!(one.contender, Contender::Peer(_)) {
                 continue;
             }
@@ -114,11 +114,16 @@ fn rounds(
 
 fn sample(running: &Running, upstream: &Upstream, load: Load) -> io::Result<Sample> {
     let mut command = own(&["drive", &running.address.to_string()])?;
-    let warm = load.seconds / 4.0;
+    // Peers are slow, and have one round only.
+    let seconds = match running.contender {
+        Contender::Peer(_) => load.seconds.max(3.0),
+        _ => load.seconds,
+    };
+    let warm = seconds / 4.0;
     command
         .args(["--connections", &load.connections.to_string()])
         .args(["--history", &load.history.to_string()])
-        .args(["--seconds", &load.seconds.to_string()])
+        .args(["--seconds", &seconds.to_string()])
         .args(["--warm", &warm.max(0.3).to_string()]);
     match running.contender {
         Contender::Direct => command.arg("--direct"),
@@ -133,12 +138,16 @@ fn sample(running: &Running, upstream: &Upstream, load: Load) -> io::Result<Samp
     let own = |driver: &Process| target() + used(&upstream.process) + used(driver);
     let (machine, all, cpu) = (Used::until_now()?, own(&driver), target());
     // What the driver itself uses is read before it ends.
-    let ends = std::time::Duration::from_secs_f64(load.seconds * 0.98);
+    let ends = std::time::Duration::from_secs_f64(seconds * 0.98);
     std::thread::sleep(ends);
     let foreign = Used::until_now()?.foreign(machine, own(&driver) - all, ends.as_secs_f64());
     let tally: drive::Tally = driver.result()?;
     let cpu = target() - cpu;
     let turns = (tally.turns + tally.openings) as f64;
+    let timed = |microseconds: u32| match tally.turns {
+        0 => f64::NAN,
+        _ => f64::from(microseconds) / 1000.0,
+    };
     Ok(Sample {
         rate: turns / tally.seconds,
         cpu: if turns > 0.0 && running.process.is_some() {
@@ -146,8 +155,8 @@ fn sample(running: &Running, upstream: &Upstream, load: Load) -> io::Result<Samp
         } else {
             f64::NAN
         },
-        p50: f64::from(tally.p50_us) / 1000.0,
-        p99: f64::from(tally.p99_us) / 1000.0,
+        p50: timed(tally.p50_us),
+        p99: timed(tally.p99_us),
         faults: tally.failed + tally.strays,
         fault: tally.fault,
         foreign,
