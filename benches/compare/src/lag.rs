@@ -94,6 +94,11 @@ fn measured(
         println!("{contender}: {fault}");
     }
     println!("{contender}: reads in each second: {:?}", report.rate);
+    let row = row(contender, &tally, &report);
+    Ok([row, vec![shown(foreign.others, 2)]].concat())
+}
+
+fn row(contender: Contender, tally: &herd::Tally, report: &mock::Report) -> Vec<String> {
     let has_schedule = !matches!(contender, Contender::Proxy(_, Pace::Learned));
     let beyond = |milliseconds: f64| {
         if has_schedule {
@@ -102,7 +107,7 @@ fn measured(
             "-".to_owned()
         }
     };
-    Ok(vec![
+    vec![
         contender.to_string(),
         beyond(tally.beyond_p50),
         beyond(tally.beyond_p99),
@@ -121,6 +126,5 @@ fn measured(
         report.most_connections.to_string(),
         tally.answered.to_string(),
         tally.failed.to_string(),
-        shown(foreign.others, 2),
-    ])
+    ]
 }

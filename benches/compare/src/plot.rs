@@ -70,74 +70,24 @@ fn svg(panels: &[Panel]) -> String {
 }
 
 fn draw(svg: &mut String, panel: &Panel) {
-    let all = panel
-        .fixed
-        .iter()
-        .chain(&panel.learned)
-        .chain(&panel.backed_off);
-    let (least, most) = all.fold((f64::MAX, 0.0_f64), |(least, most), cost| {
-        (least.min(cost.polls), most.max(cost.polls))
-    });
-    let scale = Scale {
-        least: (least - 0.5).floor(),
-        most: (most + 0.5).ceil(),
-    };
-    let (right, bottom) = (WIDTH - 16.0, HEIGHT - MARGIN);
-    line(
-        svg,
-        &format!(
-            "<text x=\"{MARGIN}\" y=\"18\" font-weight=\"bold\">{}</text>",
-            panel.title
-        ),
-    );
-    line(
-        svg,
-        &format!("<path d=\"M{MARGIN} 26V{bottom}H{right}\" fill=\"none\" stroke=\"#444\"/>"),
-    );
-    for lag in 0..=MOST_LAG as u32 {
-        let y = scale.y(f64::from(lag)) + 4.0;
-        line(
-            svg,
-            &format!(
-                "<text x=\"{}\" y=\"{y:.1}\" text-anchor=\"end\">{lag} s</text>",
-                MARGIN - 6.0
-            ),
-        );
-    }
-    for polls in scale.least as u32..=scale.most as u32 {
-        let x = scale.x(f64::from(polls));
-        line(
-            svg,
-            &format!(
-                "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{polls}</text>",
-                bottom + 16.0
-            ),
-        );
-    }
-    let middle = f64::midpoint(MARGIN, right);
-    line(
-        svg,
-        &format!(
-            "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">mean lag against polls per run</text>",
-            bottom + 34.0
-        ),
-    );
+    let scale = Scale::of(panel);
+    axes(svg, &panel.title, &scale);
     let curves = [&panel.fixed, &panel.backed_off, &panel.learned, &panel.best];
     for (costs, (name, colour)) in curves.into_iter().zip(KINDS) {
         let points: Vec<(f64, f64)> = costs
             .iter()
-            .filter(|cost| (scale.least..=scale.most).contains(&cost.polls) && cost.lag <= MOST_LAG)
+            .filter(|cost| scale.shows(cost))
             .map(|cost| (scale.x(cost.polls), scale.y(cost.lag)))
             .collect();
         let path: Vec<String> = points
             .iter()
             .map(|(x, y)| format!("{x:.1},{y:.1}"))
             .collect();
+        let path = path.join(" ");
         line(
             svg,
             &format!(
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
-                path.join(" ")
+                "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>"
             ),
         );
         for (x, y) in points.iter().filter(|_| name != "optimum") {
@@ -149,6 +99,32 @@ fn draw(svg: &mut String, panel: &Panel) {
     }
 }
 
+fn axes(svg: &mut String, title: &str, scale: &Scale) {
+    let (right, bottom) = (WIDTH - 16.0, HEIGHT - MARGIN);
+    let middle = f64::midpoint(MARGIN, right);
+    let mut text = |x: f64, y: f64, rest: &str| {
+        line(
+            svg,
+            &format!("<text x=\"{x:.1}\" y=\"{y:.1}\" {rest}</text>"),
+        );
+    };
+    text(MARGIN, 18.0, &format!("font-weight=\"bold\">{title}"));
+    for lag in 0..=MOST_LAG as u32 {
+        let y = scale.y(f64::from(lag)) + 4.0;
+        text(MARGIN - 6.0, y, &format!("text-anchor=\"end\">{lag} s"));
+    }
+    for polls in scale.least as u32..=scale.most as u32 {
+        let x = scale.x(f64::from(polls));
+        text(x, bottom + 16.0, &format!("text-anchor=\"middle\">{polls}"));
+    }
+    let legend = "text-anchor=\"middle\">mean lag against polls per run";
+    text(middle, bottom + 34.0, legend);
+    line(
+        svg,
+        &format!("<path d=\"M{MARGIN} 26V{bottom}H{right}\" fill=\"none\" stroke=\"#444\"/>"),
+    );
+}
+
 /// From polls and seconds to places in a panel.
 struct Scale {
     least: f64,
@@ -156,6 +132,23 @@ struct Scale {
 }
 
 impl Scale {
+    /// So that all but the optimum's curve is shown.
+    fn of(panel: &Panel) -> Self {
+        let all = [&panel.fixed, &panel.learned, &panel.backed_off];
+        let polls = all.into_iter().flatten().map(|cost| cost.polls);
+        let (least, most) = polls.fold((f64::MAX, 0.0_f64), |(least, most), polls| {
+            (least.min(polls), most.max(polls))
+        });
+        Self {
+            least: (least - 0.5).floor(),
+            most: (most + 0.5).ceil(),
+        }
+    }
+
+    fn shows(&self, cost: &Cost) -> bool {
+        (self.least..=self.most).contains(&cost.polls) && cost.lag <= MOST_LAG
+    }
+
     fn x(&self, polls: f64) -> f64 {
         MARGIN + (polls - self.least) / (self.most - self.least) * (WIDTH - 16.0 - MARGIN)
     }

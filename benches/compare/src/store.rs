@@ -54,13 +54,13 @@ pub fn run(ground: &Ground, counts: [usize; 2]) -> io::Result<()> {
     let per = |bytes: u64, seen: &Seen| bytes as f64 / seen.count as f64;
     let line = |name: &str, of: &dyn Fn(&Seen) -> f64, digits, wanted: &str| {
         let [few, many] = [&seen[0], &seen[1]].map(of);
-        let cells = [few, many, many / few].map(|number| shown(number, digits));
-        [
-            vec![name.to_owned()],
-            cells.to_vec(),
-            vec![wanted.to_owned()],
+        vec![
+            name.to_owned(),
+            shown(few, digits),
+            shown(many, digits),
+            shown(many / few, 2),
+            wanted.to_owned(),
         ]
-        .concat()
     };
     let rows = [
         line("file, bytes each", &|seen| per(seen.bytes, seen), 0, "700"),
