@@ -12,10 +12,12 @@ use chaturdata_proxy::conversation::{Base, Caller, Limits, Message, Names, Repea
 use chaturdata_proxy::ids::{Handle, Tenant};
 use chaturdata_proxy::openai::Head;
 use chaturdata_proxy::openai::chat::{Chunks, completion};
+use chaturdata_proxy::openai::forms::Calls;
+use chaturdata_proxy::openai::render::Render;
+use chaturdata_proxy::run::Answer;
 use chaturdata_proxy::run::pace::estimate::{Bracket, Estimate};
 use chaturdata_proxy::run::pace::schedule::Schedule;
 use chaturdata_proxy::run::pace::{Beat, Pace};
-use chaturdata_proxy::run::{Answer, Finish};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::store::backend::Nowhere;
 use chaturdata_proxy::store::{Bounds, Store};
@@ -124,18 +126,24 @@ fn render(criterion: &mut Criterion) {
         created: 1_790_000_000,
         model: "chaturdata".to_owned(),
     };
-    let answer = Answer {
+    let answers = [Arc::new(Answer {
         text: message(Role::Assistant, 1).text,
-        calls: Vec::new(),
-        finish: Finish::Stop,
-        annotations: Vec::new(),
-    };
+        ..Answer::default()
+    })];
     criterion.bench_function("render/completion", |bencher| {
-        bencher.iter(|| serde_json::to_vec(&completion(&head, black_box(&answer), 100)));
+        bencher.iter(|| {
+            serde_json::to_vec(&completion(
+                &head,
+                black_box(&answers),
+                100,
+                Calls::default(),
+            ))
+        });
     });
-    let chunks = Chunks::new(head.clone(), false, 100);
+    let mut chunks = Chunks::new(head.clone(), 1, false, 100);
+    let text = &answers[0].text;
     criterion.bench_function("render/chunk", |bencher| {
-        bencher.iter(|| chunks.text(black_box(&answer.text)));
+        bencher.iter(|| chunks.text(0, black_box(text)));
     });
 }
 
