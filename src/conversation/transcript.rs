@@ -188,6 +188,8 @@ mod tests {
             ..message(Role::Tool, "rain")
         };
 
+        let before = prompt_after(&call.calls, &[], std::slice::from_ref(&result));
+        assert_eq!(before, "Result of weather: rain");
         assert_eq!(prompt(&[call], &[result]), "Result of weather: rain");
     }
 
