@@ -150,7 +150,7 @@ impl Caller {
         let is_opening = of.turns == 0;
         let expected = if is_opening { "replayed" } else { "appended" };
         let is_stray = self.options.checked && decision.as_deref() != Some(expected);
-        of.append(&prompt, content);
+        of.append(&prompt, &content);
         self.note(|tally| {
             if is_stray {
                 tally.strays += 1;
@@ -270,7 +270,7 @@ impl Conversation {
         }
     }
 
-    pub fn append(&mut self, prompt: &str, answer: String) {
+    pub fn append(&mut self, prompt: &str, answer: &str) {
         self.turns += 1;
         self.history.push_back(message("user", prompt));
         self.history.push_back(format!(

@@ -45,7 +45,7 @@ pub async fn run(options: Options) -> io::Result<()> {
                 reply.decision
             )));
         }
-        conversation.append(&prompt, wire::content(&reply.body));
+        conversation.append(&prompt, &wire::content(&reply.body));
     }
     rig.shut_down().await;
     Ok(())
