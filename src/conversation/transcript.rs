@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Message, Role};
+use super::{Message, Role, ToolCall};
 
 /// Stands between what leads, the prompt, and the form of the answer.
 pub const BORDER: &str = "\n\n---\n\n";
@@ -20,7 +20,17 @@ pub const LEFT_OUT: &str = "[earlier messages are left out]";
 
 /// The trailing user and tool messages, as one text.
 pub fn prompt(history: &[Message], prompt: &[Message]) -> String {
-    let names = call_names(history);
+    prompt_after(&[], history, prompt)
+}
+
+/// As above, where calls were made before the history begins.
+pub fn prompt_after(calls: &[ToolCall], history: &[Message], prompt: &[Message]) -> String {
+    let mut names = call_names(history);
+    names.extend(
+        calls
+            .iter()
+            .map(|call| (call.id.as_str(), call.name.as_str())),
+    );
     let texts: Vec<String> = prompt
         .iter()
         .map(|message| match message.role {
@@ -145,7 +155,6 @@ fn shortened(entry: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::ToolCall;
 
     fn message(role: Role, text: &str) -> Message {
         Message {
@@ -179,6 +188,8 @@ mod tests {
             ..message(Role::Tool, "rain")
         };
 
+        let before = prompt_after(&call.calls, &[], std::slice::from_ref(&result));
+        assert_eq!(before, "Result of weather: rain");
         assert_eq!(prompt(&[call], &[result]), "Result of weather: rain");
     }
 

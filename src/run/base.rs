@@ -12,7 +12,7 @@ use crate::conversation::follow::Followed;
 use crate::conversation::queue::Held;
 use crate::conversation::resolve::{Hashes, Resolved, Unresolved};
 use crate::conversation::transcript::bounded;
-use crate::conversation::{Base, Decision, Message, Role, Turn, blocks};
+use crate::conversation::{Base, Decision, Message, Role, ToolCall, Turn, blocks};
 use crate::ids::Handle;
 use crate::store::{Branch, Slot};
 
@@ -20,6 +20,8 @@ use crate::store::{Branch, Slot};
 #[derive(Debug, Default)]
 pub struct Ground {
     pub follows: Option<Follows>,
+    /// What the answer that it follows on called, where that is in memory.
+    pub calls: Vec<ToolCall>,
     /// Items of its conversation that it posts. They are put back if it does not.
     pub items: Vec<Pending>,
     /// Where another answer to the same request is the conversation's own, and the request does not say
@@ -81,7 +83,12 @@ impl Shared {
         } else {
             self.hashes(turn, follows.as_ref(), None)
         };
+        let follows_on = follows.as_ref().and_then(|follows| {
+            let tenant = turn.caller.tenant;
+            self.ledger.responses.find(tenant, follows.id)
+        });
         let ground = Ground {
+            calls: follows_on.map(|run| run.calls()).unwrap_or_default(),
             items,
             ..Ground::on(follows)
         };

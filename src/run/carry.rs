@@ -399,7 +399,10 @@ impl Carry {
     }
 
     pub fn prompt(&self) -> String {
-        transcript::prompt(&self.turn.history, &self.turn.prompt)
+        let Turn {
+            history, prompt, ..
+        } = &self.turn;
+        transcript::prompt_after(&self.ground.calls, history, prompt)
     }
 
     pub fn post(&self) -> Post<'_> {

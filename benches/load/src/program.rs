@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use process::{Folder, Held, free_address};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -31,20 +32,10 @@ pub struct Start<'a> {
     pub group: Option<&'a Path>,
 }
 
-/// Bytes that a process holds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Held {
-    pub resident: u64,
-    pub peak: u64,
-    pub descriptors: usize,
-    /// Of processor time, since the start.
-    pub seconds: f64,
-}
-
 impl Proxy {
     pub async fn start(start: &Start<'_>) -> io::Result<Self> {
         let folder = Folder::new()?;
-        let script = folder.0.join("script.toml");
+        let script = folder.path().join("script.toml");
         fs::write(&script, start.script)?;
         let upstream = free_address()?;
         let sandbox = Command::new(start.binary)
@@ -68,7 +59,7 @@ impl Proxy {
             .args(["--listen", &address.to_string()])
             .args(["--upstream-url", &format!("http://{upstream}")])
             .arg("--state-dir")
-            .arg(folder.0.join("state"))
+            .arg(folder.path().join("state"))
             .stderr(Stdio::null())
             .kill_on_drop(true);
         for (key, value) in start.settings {
@@ -87,19 +78,7 @@ impl Proxy {
     }
 
     pub fn held(&self) -> io::Result<Held> {
-        let id = self.child.id().ok_or(io::ErrorKind::NotFound)?;
-        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let kilobytes = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name));
-            let number = line.and_then(|line| line.split_whitespace().nth(1));
-            number.and_then(|number| number.parse::<u64>().ok())
-        };
-        Ok(Held {
-            resident: kilobytes("VmRSS:").unwrap_or(0) * 1024,
-            peak: kilobytes("VmHWM:").unwrap_or(0) * 1024,
-            descriptors: fs::read_dir(format!("/proc/{id}/fd"))?.count(),
-            seconds: processor_time(id)?,
-        })
+        Held::by(self.child.id().ok_or(io::ErrorKind::NotFound)?)
     }
 
     /// A value that the proxy counts.
@@ -119,15 +98,6 @@ impl Proxy {
     }
 }
 
-/// In user and system mode; the kernel counts hundredths.
-fn processor_time(id: u32) -> io::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let fields = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: f64 = ticks.filter_map(|field| field.parse::<f64>().ok()).sum();
-    Ok(ticks / 100.0)
-}
-
 async fn listening(address: SocketAddr) -> io::Result<()> {
     let until = Instant::now() + Duration::from_secs(20);
     while tokio::net::TcpStream::connect(address).await.is_err() {
@@ -137,27 +107,4 @@ async fn listening(address: SocketAddr) -> io::Result<()> {
         sleep(Duration::from_millis(20)).await;
     }
     Ok(())
-}
-
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
-
-/// A folder that goes with this.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> io::Result<Self> {
-        let name = format!("load-{}-{}", std::process::id(), free_address()?.port());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What is left lies where the system clears up.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -199,6 +199,7 @@ mod tests {
             "#/$defs/none",
             "#/title",
             "#name",
+            "#/$defs/a%",
             "",
         ] {
             let value = json!({
@@ -222,6 +223,17 @@ mod tests {
         });
 
         assert_eq!(schema(&value).unwrap().text(), value.to_string());
+    }
+
+    #[test]
+    fn a_reference_may_be_written_as_a_part_of_a_url() {
+        let value = json!({
+            "$defs": {"Row[int]": {"type": "integer"}, "a/b": {"type": "string"}},
+            "prefixItems": [{"$ref": "#/$defs/Row%5Bint%5d"}, {"$ref": "#/$defs/a~1b"}],
+        });
+
+        assert!(complaints(&value, &json!([1, "a"])).is_empty());
+        assert_eq!(complaints(&value, &json!(["a", 1])).len(), 2);
     }
 
     #[test]

@@ -375,7 +375,23 @@ fn joined(outer: &str, inner: &str) -> String {
 
 /// The JSON pointer of a reference into the same document.
 fn pointer(reference: &str) -> Option<String> {
-    let pointer = reference.strip_prefix('#')?;
-    let is_pointer = pointer.is_empty() || pointer.starts_with('/');
-    (is_pointer && !pointer.contains('%')).then(|| pointer.to_owned())
+    let pointer = decoded(reference.strip_prefix('#')?)?;
+    (pointer.is_empty() || pointer.starts_with('/')).then_some(pointer)
+}
+
+/// A reference is part of a URL: `%5B` is a bracket.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        bytes.push(match byte {
+            b'%' => {
+                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+                u8::try_from(16 * high + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }

@@ -1,0 +1,59 @@
+//! From exec to the first answer, what an idle proxy holds, and how large its program is.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use process::free_address;
+
+use crate::child::{Process, page};
+use crate::contender::{Ground, Pace, Store};
+use crate::table::{self, median, shown};
+
+pub fn run(ground: &Ground, starts: usize) -> io::Result<()> {
+    let mut rows = Vec::new();
+    for (name, store) in [("memory", Store::Memory), ("disk", Store::Disk)] {
+        let (mut times, mut resident) = (Vec::new(), Vec::new());
+        for _ in 0..starts {
+            let (took, held) = started(ground, store)?;
+            times.push(took.as_secs_f64() * 1000.0);
+            resident.push(held as f64 / 1024.0 / 1024.0);
+        }
+        rows.push(vec![
+            format!("proxy, {name}"),
+            shown(median(times), 1),
+            shown(median(resident), 1),
+        ]);
+    }
+    table::print(
+        "start",
+        &["", "first 200, ms (20)", "idle, MiB (12)"],
+        &rows,
+    );
+    let size = fs::metadata(&ground.binary)?.len() as f64 / 1024.0 / 1024.0;
+    println!("\nthe program: {size:.1} MiB (16)");
+    Ok(())
+}
+
+/// How long the first answer took, and what is held a little later.
+fn started(ground: &Ground, store: Store) -> io::Result<(Duration, u64)> {
+    let address: SocketAddr = free_address()?;
+    let state = ground.folder.path().join("state-start");
+    let listen = address.to_string();
+    let mut command = ground.proxy(&listen, &listen, (store, Pace::Learned), &state);
+    let complaints = ground.folder.path().join("start.log");
+    let began = Instant::now();
+    let mut process = Process::start(&mut command, &complaints)?;
+    while page(address, "/livez").is_err() {
+        if began.elapsed() > Duration::from_secs(20) || process.has_ended() {
+            return Err(io::Error::other("it does not answer"));
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let took = began.elapsed();
+    std::thread::sleep(Duration::from_millis(300));
+    let held = process.held()?.resident;
+    process.stop()?;
+    Ok((took, held))
+}

@@ -1,0 +1,287 @@
+//! What a million conversations cost in the disk store, beside a thousand.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use chaturdata_proxy::config::Config;
+use chaturdata_proxy::conversation::salt::Salt;
+use chaturdata_proxy::store::Restored;
+use chaturdata_proxy::store::backend::Nowhere;
+use chaturdata_proxy::store::disk::{Disk, FILE, Opened};
+use tokio::task::JoinSet;
+
+use crate::contender::Ground;
+use crate::drive::words;
+use crate::rig::{AtOnce, Memory, Rig};
+use crate::spread::Numbers;
+use crate::table::{self, median, shown};
+use crate::wire;
+
+/// Turns that are timed.
+const TIMED: usize = 2000;
+const TOGETHER: usize = 64;
+const CHARACTERS: usize = 100;
+
+/// What one state of so many conversations showed.
+struct Seen {
+    count: usize,
+    bytes: u64,
+    compacted: u64,
+    open: Duration,
+    /// In microseconds.
+    look_up: f64,
+    turn: f64,
+    /// In milliseconds, of turns that each push an old conversation out.
+    evicting_p50: f64,
+    evicting_most: f64,
+}
+
+pub fn run(ground: &Ground, counts: [usize; 2]) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let mut seen = Vec::new();
+    for count in counts {
+        let folder = ground.folder.path().join(format!("store-{count}"));
+        seen.push(runtime.block_on(measured(ground, count, &folder))?);
+        fs::remove_dir_all(folder)?;
+    }
+    let per = |bytes: u64, seen: &Seen| bytes as f64 / seen.count as f64;
+    let line = |name: &str, of: &dyn Fn(&Seen) -> f64, digits, wanted: &str| {
+        let [few, many] = [&seen[0], &seen[1]].map(of);
+        vec![
+            name.to_owned(),
+            shown(few, digits),
+            shown(many, digits),
+            shown(many / few, 2),
+            wanted.to_owned(),
+        ]
+    };
+    let rows = [
+        line("file, bytes each", &|seen| per(seen.bytes, seen), 0, "700"),
+        line(
+            "compacted, bytes each",
+            &|seen| per(seen.compacted, seen),
+            0,
+            "400",
+        ),
+        line(
+            "open, ms",
+            &|seen| seen.open.as_secs_f64() * 1000.0,
+            1,
+            "2000",
+        ),
+        line("look-up, us", &|seen| seen.look_up, 1, "x 1.5"),
+        line("a turn with its writes, us", &|seen| seen.turn, 1, "x 1.5"),
+        line("a turn that evicts, ms", &|seen| seen.evicting_p50, 3, ""),
+        line(
+            "the slowest of them, ms",
+            &|seen| seen.evicting_most,
+            1,
+            "50",
+        ),
+    ];
+    let [few, many] = counts.map(|count| format!("{count} conversations"));
+    table::print("store", &["", &few, &many, "ratio", "at most"], &rows);
+    Ok(())
+}
+
+fn config(max: usize) -> Config {
+    let mut config = Config::default();
+    config.conversations.max = max;
+    config.run.max_active = 100_000;
+    config.run.max_active_per_key = 100_000;
+    config.server.max_waiting = 100_000;
+    config.server.max_waiting_per_key = 100_000;
+    config
+}
+
+/// An open state, with what was in it taken.
+struct State {
+    disk: Disk,
+    salt: Salt,
+    restored: Restored,
+}
+
+impl State {
+    fn open(folder: &Path) -> io::Result<Self> {
+        let mut restored = Restored::default();
+        let opened = Disk::open(folder, &mut |table, key, value| {
+            restored.take(table, key, value)
+        });
+        let Opened {
+            disk,
+            serving,
+            facts,
+            ..
+        } = opened.map_err(|error| io::Error::other(error.to_string()))?;
+        tokio::spawn(serving);
+        Ok(Self {
+            disk,
+            salt: Salt::fixed(facts.salt),
+            restored,
+        })
+    }
+
+    fn rig(self, upstream: &Arc<AtOnce>, max: usize) -> (Rig, Disk) {
+        let memory = Memory {
+            backend: Arc::new(self.disk.clone()),
+            salt: self.salt,
+            restored: self.restored,
+        };
+        (
+            Rig::new(config(max), Arc::clone(upstream), memory),
+            self.disk,
+        )
+    }
+}
+
+async fn measured(ground: &Ground, count: usize, folder: &Path) -> io::Result<Seen> {
+    let room = 4 * count + 10_000;
+    let upstream = AtOnce::new();
+    let (rig, disk) = State::open(folder)?.rig(&upstream, room);
+    let began = Instant::now();
+    turns(&rig, 0..count, 4 * TOGETHER).await?;
+    rig.shut_down().await;
+    drop(rig);
+    disk.close().await;
+    println!(
+        "{count} conversations begun in {:.0} s",
+        began.elapsed().as_secs_f64()
+    );
+    let size = || fs::metadata(folder.join(FILE)).map(|found| found.len());
+    let bytes = size()?;
+    compact(&ground.binary, folder)?;
+    let compacted = size()?;
+
+    let began = Instant::now();
+    let state = State::open(folder)?;
+    let (rig, disk) = state.rig(&upstream, room);
+    let open = began.elapsed();
+    let look_up = look_ups(&rig, count).await?;
+    let began = Instant::now();
+    turns(&rig, count..count + TIMED, TOGETHER).await?;
+    let turn = began.elapsed().as_secs_f64() * 1e6 / TIMED as f64;
+    rig.shut_down().await;
+    drop(rig);
+    disk.close().await;
+    let (evicting_p50, evicting_most) = evicting(folder, &upstream, count).await?;
+    Ok(Seen {
+        count,
+        bytes,
+        compacted,
+        open,
+        look_up,
+        turn,
+        evicting_p50,
+        evicting_most,
+    })
+}
+
+fn compact(binary: &Path, folder: &Path) -> io::Result<()> {
+    let mut command = Command::new(binary);
+    let done = command
+        .args(["state", "compact", "--state-dir"])
+        .arg(folder)
+        .output()?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&done.stderr).into_owned();
+    Err(io::Error::other(words))
+}
+
+/// Begins so many conversations, several at a time.
+async fn turns(rig: &Rig, numbers: std::ops::Range<usize>, together: usize) -> io::Result<()> {
+    let (next, end) = (Arc::new(AtomicUsize::new(numbers.start)), numbers.end);
+    let mut tasks: JoinSet<io::Result<()>> = JoinSet::new();
+    for _ in 0..together {
+        let (rig, next) = (rig.clone(), Arc::clone(&next));
+        tasks.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= end {
+                    return Ok(());
+                }
+                let body = body(&[message("user", &prompt(number))]);
+                rig.ask(&name(number), body, false).await?;
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.map_err(io::Error::other)??;
+    }
+    Ok(())
+}
+
+/// How long it takes to decide where a turn belongs that resends its conversation, in microseconds.
+async fn look_ups(rig: &Rig, count: usize) -> io::Result<f64> {
+    let mut numbers = Numbers::new(3);
+    let mut times = Vec::with_capacity(TIMED);
+    // What the first conversation was told, as the mock words it for every one.
+    for _ in 0..TIMED {
+        let number = ((numbers.share() * count as f64) as usize).min(count - 1);
+        let history = body(&[
+            message("user", &prompt(number)),
+            message("assistant", "a history that fits no tip"),
+            message("user", "and then?"),
+        ]);
+        let began = Instant::now();
+        let reply = rig.ask(&name(number), history, true).await?;
+        times.push(began.elapsed().as_secs_f64() * 1e6);
+        if reply.decision != "forked" {
+            return Err(io::Error::other(format!("forked, not {}", reply.decision)));
+        }
+    }
+    Ok(median(times))
+}
+
+/// How long turns take, in the middle and at most, when each pushes the oldest conversation out. Nothing
+/// is written, so that no disk is measured.
+async fn evicting(folder: &Path, upstream: &Arc<AtOnce>, count: usize) -> io::Result<(f64, f64)> {
+    let state = State::open(folder)?;
+    state.disk.close().await;
+    let memory = Memory {
+        backend: Arc::new(Nowhere),
+        salt: state.salt,
+        restored: state.restored,
+    };
+    let rig = Rig::new(config(count), Arc::clone(upstream), memory);
+    let mut times = Vec::with_capacity(TIMED);
+    for number in 0..TIMED {
+        let number = 10 * count + number;
+        let body = body(&[message("user", &prompt(number))]);
+        let began = Instant::now();
+        let reply = rig.ask(&name(number), body, false).await?;
+        times.push(began.elapsed().as_secs_f64() * 1000.0);
+        if reply.decision != "created" || wire::content(&reply.body).is_empty() {
+            return Err(io::Error::other(format!("created, not {}", reply.decision)));
+        }
+    }
+    let most = times.iter().copied().fold(0.0, f64::max);
+    Ok((median(times), most))
+}
+
+fn name(number: usize) -> String {
+    format!("conversation-{number}")
+}
+
+fn prompt(number: usize) -> String {
+    words(&format!("question of conversation {number}"), CHARACTERS)
+}
+
+fn message(role: &str, text: &str) -> String {
+    format!("{{\"role\":\"{role}\",\"content\":\"{text}\"}}")
+}
+
+fn body(messages: &[String]) -> String {
+    format!(
+        "{{\"model\":\"chaturdata\",\"messages\":[{}]}}",
+        messages.join(",")
+    )
+}
