@@ -50,8 +50,24 @@ impl Shared {
         }
     }
 
-    /// Takes the items that the turn's conversation waits with into its history.
-    pub fn grounded(
+    /// Finds where a turn goes on, and takes the items that its conversation waits with into its history.
+    pub fn placed(
+        &self,
+        turn: &mut Turn,
+        hashes: Hashes,
+        follows: Option<Follows>,
+    ) -> Result<(Resolved, Ground, Hashes), Unresolved> {
+        let (ground, hashes) = self.grounded(turn, hashes, follows);
+        match self.resolve(turn, &hashes, ground.follows.as_ref()) {
+            Ok(resolved) => Ok((resolved, ground, hashes)),
+            Err(unresolved) => {
+                self.put_back(turn, ground.items);
+                Err(unresolved)
+            }
+        }
+    }
+
+    fn grounded(
         &self,
         turn: &mut Turn,
         hashes: Hashes,

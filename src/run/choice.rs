@@ -162,6 +162,7 @@ impl Waiting {
 pub struct Earlier {
     /// The run of the first answer.
     first: Arc<Run>,
+    known: OnceCell<()>,
     before: OnceCell<Before>,
 }
 
@@ -189,6 +190,7 @@ impl Earlier {
     fn new(first: Arc<Run>) -> Self {
         Self {
             first,
+            known: OnceCell::new(),
             before: OnceCell::new(),
         }
     }
@@ -199,11 +201,16 @@ impl Earlier {
         matches!(decision, Decision::Created | Decision::Forked)
     }
 
-    /// Waits until it is known what the first answer follows on.
+    /// Waits until it is known what the first answer follows on. The others go on in their order.
     async fn known(&self) -> Result<(), Error> {
         if self.is_nothing() {
             return Ok(());
         }
+        let known = self.known.get_or_try_init(|| self.posted());
+        known.await.copied()
+    }
+
+    async fn posted(&self) -> Result<(), Error> {
         let mut progress = self.first.watch();
         let known = progress.wait_for(|progress| progress.accepted || progress.ended.is_some());
         let known = known.await.map_err(|_| Error::Internal)?;

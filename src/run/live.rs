@@ -175,21 +175,10 @@ impl Runner {
         let follows = follows.map_err(NotStarted::without_place)?;
         let share = shared.share(&turn, &hashes);
         let share = share.map_err(NotStarted::without_place)?;
-        let (ground, hashes) = shared.grounded(&mut turn, hashes, follows);
-        let resolved = shared.resolve(&turn, &hashes, ground.follows.as_ref());
-        let resolved = match resolved {
-            Ok(resolved) => resolved,
-            Err(error) => {
-                shared.put_back(&turn, ground.items);
-                return Err(not_resolved(error));
-            }
-        };
-        let place = Place {
-            conversation: resolved.conversation.to_string(),
-            decision: resolved.decision,
-            is_replay: false,
-        };
-        let run = Run::new(ask, place, kept, shared.store.clone());
+        let (resolved, ground, hashes) = shared
+            .placed(&mut turn, hashes, follows)
+            .map_err(not_resolved)?;
+        let run = Run::new(ask, Place::at(&resolved), kept, shared.store.clone());
         let deadline = turn.deadline;
         match resolved.continuation {
             Continuation::Local(text) => {

@@ -103,6 +103,9 @@ impl Mend<'_> {
         };
         let mut answer = reading.text.clone().unwrap_or_default();
         for _ in 0..self.shared.repairs {
+            if self.run.is_withdrawn() {
+                break;
+            }
             let Some(mended) = self
                 .mended(&form.mend(&self.wanted.question, &answer, &complaints))
                 .await?

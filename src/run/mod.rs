@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::share::Full;
-use crate::conversation::resolve::Unresolved;
+use crate::conversation::resolve::{Resolved, Unresolved};
 use crate::conversation::{Decision, ToolCall};
 use crate::upstream::Annotation;
 
@@ -94,6 +94,16 @@ pub struct Place {
     pub decision: Decision,
     /// An `Idempotency-Key` brings back how its turn ended before.
     pub is_replay: bool,
+}
+
+impl Place {
+    pub fn at(resolved: &Resolved) -> Self {
+        Self {
+            conversation: resolved.conversation.to_string(),
+            decision: resolved.decision,
+            is_replay: false,
+        }
+    }
 }
 
 /// Why a turn has no answer. One variant for each thing that a caller is told.

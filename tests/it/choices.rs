@@ -211,7 +211,7 @@ async fn a_request_whose_first_answer_finds_no_place_is_refused_whole() {
         asking_for(&proxy, 3).says("how much?").await
     });
 
-    assert_eq!(refused.code(), "rate_limit_exceeded");
+    assert_eq!(refused.code(), "too_many_waiting");
     assert_eq!(posted(&proxy), [["one"]]);
 }
 

@@ -32,6 +32,7 @@ The proxy's core over a simulated upstream and disk, with faults, crashes and re
   --replays N  run so many of them twice, and compare what happened (100)
   --bugs       plant bugs one after another; each must be caught within 2000 seeds
                (with the feature `planted`)
+  --bug NAME   this bug alone
 ";
 
 struct Options {
@@ -39,6 +40,8 @@ struct Options {
     seeds: u64,
     replays: u64,
     bugs: bool,
+    /// Of all bugs, this alone.
+    bug: Option<String>,
     traced: bool,
 }
 
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         seeds: 2_000,
         replays: 100,
         bugs: false,
+        bug: None,
         traced: false,
     };
     let mut words = std::env::args().skip(1);
@@ -65,6 +69,10 @@ fn main() -> ExitCode {
                 options.bugs = true;
                 Some(())
             }
+            "--bug" => words.next().map(|bug| {
+                options.bugs = true;
+                options.bug = Some(bug);
+            }),
             "--help" => {
                 println!("{HELP}");
                 return ExitCode::SUCCESS;
@@ -73,12 +81,12 @@ fn main() -> ExitCode {
             _ => return skipped(),
         };
         if known.is_none() {
-            eprintln!("{word} wants a number");
+            eprintln!("{word} wants a value");
             return ExitCode::from(2);
         }
     }
     if options.bugs {
-        bugs()
+        bugs(options.bug.as_deref())
     } else {
         seeds(&options)
     }
@@ -150,14 +158,16 @@ fn cores() -> usize {
 
 /// Each of the planted bugs, until it is caught.
 #[cfg(feature = "planted")]
-fn bugs() -> ExitCode {
+fn bugs(only: Option<&str>) -> ExitCode {
     use chaturdata_proxy::planted::{Bug, plant};
+    let is_wanted = |bug: &Bug| only.is_none_or(|only| format!("{bug:?}") == only);
+    let wanted: Vec<Bug> = Bug::ALL.into_iter().filter(is_wanted).collect();
     let next = AtomicUsize::new(0);
     let missed = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..cores() {
             scope.spawn(|| {
-                while let Some(bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(bug) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     plant(Some(*bug));
                     let caught = (0..PLANTED_SEEDS).find_map(|seed| {
                         let wrong = world::run(seed).wrong?;
@@ -178,7 +188,7 @@ fn bugs() -> ExitCode {
         }
     });
     let missed = missed.into_inner();
-    println!("{} passed, {missed} failed", Bug::ALL.len() - missed);
+    println!("{} passed, {missed} failed", wanted.len() - missed);
     if missed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -191,7 +201,7 @@ fn bugs() -> ExitCode {
 const PLANTED_SEEDS: u64 = 2_000;
 
 #[cfg(not(feature = "planted"))]
-fn bugs() -> ExitCode {
+fn bugs(_: Option<&str>) -> ExitCode {
     eprintln!(
         "bugs are planted with the feature alone: cargo test --features planted --test sim -- --bugs"
     );

@@ -123,6 +123,11 @@ impl World {
         if dice.one_in(3) {
             config.run.on_unknown = OnUnknown::Tell;
         }
+        config.structured.repairs = dice.below(3) as u32;
+        if dice.one_in(6) {
+            // Some of several answers wait for their places.
+            config.run.max_active_per_key = 2;
+        }
         let copies = dice.one_in(3);
         Self {
             salt: Salt::fixed(dice.secret()),
