@@ -59,7 +59,8 @@ impl Resolver {
         if let Continuation::Begin(held, _) = &resolved.continuation {
             let window = followed.slot.look(|branch| {
                 let is_tip = branch.tip == followed.tip;
-                is_tip.then(|| branch.window.clone()).unwrap_or_default()
+                let known = branch.window.iter().filter(|_| is_tip);
+                known.copied().collect()
             });
             self.store
                 .change(&held.slot, |branch| branch.window = window);

@@ -60,7 +60,7 @@ pub enum Rest {
     /// It is under way, or has ended.
     Awake,
     /// Its answer is to be read from its thread.
-    Answered(record::Turn),
+    Answered(Box<record::Turn>),
     /// Only the request itself could have it carried on.
     Interrupted(Phase),
 }
@@ -357,7 +357,7 @@ impl Run {
             Some(turn) if may(&turn) => {
                 callers.asleep = false;
                 callers.times.ended = None;
-                Rest::Answered(turn)
+                Rest::Answered(Box::new(turn))
             }
             Some(turn) => Rest::Interrupted(turn.phase),
         }

@@ -282,7 +282,7 @@ impl Runner {
         let shared = &self.0;
         let turn = match run.wake_to_read(is_checked) {
             Rest::Awake => return (run, false),
-            Rest::Answered(turn) => turn,
+            Rest::Answered(turn) => *turn,
             Rest::Interrupted(Phase::Answered(_)) => {
                 return (shared.told(&run, unchecked()), false);
             }

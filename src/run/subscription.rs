@@ -111,7 +111,7 @@ impl Subscription {
     pub async fn next(&mut self) -> RunEvent {
         loop {
             let progress = self.progress.borrow_and_update().clone();
-            if let Some(event) = self.event(progress) {
+            if let Some(event) = self.event(&progress) {
                 return event;
             }
             if let Err(error) = self.changed().await {
@@ -149,7 +149,7 @@ impl Subscription {
         }
     }
 
-    fn event(&mut self, progress: Progress) -> Option<RunEvent> {
+    fn event(&mut self, progress: &Progress) -> Option<RunEvent> {
         // An end without an answer comes first: a stream that has not begun need not begin.
         if let Some(error) = progress.error() {
             self.leaving = Leaving::Written;

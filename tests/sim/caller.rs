@@ -177,7 +177,7 @@ impl Person {
             world.note(&self.name, &got);
             match got {
                 Got::Answers(answers) => {
-                    self.answered(world, request, answers);
+                    self.answered(world, request, &answers);
                     return self.looks_again(world).await;
                 }
                 Got::Over => return self.over(world, request),
@@ -245,10 +245,10 @@ impl Person {
         }
     }
 
-    fn answered(&mut self, world: &World, request: &Request, answers: Vec<String>) {
+    fn answered(&mut self, world: &World, request: &Request, answers: &[String]) {
         let delta = matches!(self.kind, Kind::Delta(_));
         self.known.push(request.text.clone());
-        for answer in &answers {
+        for answer in answers {
             if request.form.is_some() && !forms::is_formed(answer) {
                 wrong(|| format!("an answer that is not in its form: {answer:?}"));
             }
@@ -267,7 +267,7 @@ impl Person {
         let answer = if delta {
             answers[0].clone()
         } else {
-            self.dice.pick(&answers).clone()
+            self.dice.pick(answers).clone()
         };
         self.path.extend([request.text.clone(), answer.clone()]);
         self.ids.push(self.told_id.take());
@@ -358,15 +358,6 @@ impl Person {
             .enumerate()
             .map(|(at, text)| message(at, text))
             .collect();
-        let mut body = Sha256::new();
-        for text in shown.iter().chain([&request.text]) {
-            body.update((text.len() as u64).to_le_bytes());
-            body.update(text);
-        }
-        body.update([u8::from(request.stop), u8::from(request.streams)]);
-        body.update([request.form.map_or(0, |at| at as u8 + 1), request.choices]);
-        let manner = request.manner;
-        body.update([manner.kept, manner.follows, manner.background].map(u8::from));
         let turn = Turn {
             caller: Caller {
                 tenant: world.salt.tenant_of_key(self.key),
@@ -393,14 +384,28 @@ impl Person {
                 max_tokens: None,
             },
             repeat: Repeat {
-                body: body.finalize().into(),
+                body: body(request, shown),
                 idempotency_key: request.keyed.then(|| format!("{} {at}", self.name)),
                 marked,
             },
             deadline: request.deadline,
         };
-        self.in_manner(turn, manner)
+        self.in_manner(turn, request.manner)
     }
+}
+
+/// What makes a request the same request.
+fn body(request: &Request, shown: &[String]) -> [u8; 32] {
+    let mut body = Sha256::new();
+    for text in shown.iter().chain([&request.text]) {
+        body.update((text.len() as u64).to_le_bytes());
+        body.update(text);
+    }
+    body.update([u8::from(request.stop), u8::from(request.streams)]);
+    body.update([request.form.map_or(0, |at| at as u8 + 1), request.choices]);
+    let manner = request.manner;
+    body.update([manner.kept, manner.follows, manner.background].map(u8::from));
+    body.finalize().into()
 }
 
 /// Where some callers have their answers cut.

@@ -277,74 +277,46 @@ mod tests {
         }
     }
     /// Records as the first version wrote them: each field of theirs in its order.
-    fn first_version() -> Database {
+    fn first_records() -> [(&'static str, Vec<u8>, Vec<u8>); 3] {
         use crate::clock::Moment;
         use crate::store::Seen;
         use crate::store::record::{Cut, Phase, Times};
 
-        let branch = (
-            (
-                [7_u8; 32],
-                Moment(9),
-                vec!["conv_1"],
-                None::<&str>,
-                "th_1",
-                [1_u8; 16],
-            ),
-            (Vec::<[u8; 8]>::new(), [2_u8; 32], true, None::<Seen>),
-            (Vec::<[u8; 16]>::new(), None::<u64>),
-        );
-        let turn = (
-            (
-                [7_u8; 32],
-                [3_u8; 32],
-                None::<[u8; 32]>,
-                "conv_1",
-                4_u64,
-                Some("th_1"),
-            ),
-            (
-                [5_u8; 16],
-                Seen::default(),
-                [1_u8; 16],
-                [6_u8; 16],
-                Vec::<[u8; 8]>::new(),
-            ),
-            (Cut::At(None), Phase::Answered([8; 32]), Times::default()),
-        );
-        let handle_key = [&[7; 32][..], b"conv_1"].concat();
-        let records = [
-            (
-                "branches",
-                4_u64.to_be_bytes().to_vec(),
-                postcard::to_allocvec(&branch).unwrap(),
-            ),
-            (
-                "turns",
-                5_u64.to_be_bytes().to_vec(),
-                postcard::to_allocvec(&turn).unwrap(),
-            ),
-            (
-                "handles",
-                handle_key,
-                postcard::to_allocvec(&(4_u64, true)).unwrap(),
-            ),
-        ];
+        let bytes = "a value can be written down";
+        let known = ([7_u8; 32], Moment(9), vec!["conv_1"], None::<&str>);
+        let held = ("th_1", [1_u8; 16], Vec::<[u8; 8]>::new(), [2_u8; 32], true);
+        let rest = (None::<Seen>, Vec::<[u8; 16]>::new(), None::<u64>);
+        let branch = postcard::to_allocvec(&(known, held, rest)).expect(bytes);
+        let asked = ([7_u8; 32], [3_u8; 32], None::<[u8; 32]>, "conv_1");
+        let stands = (4_u64, Some("th_1"), [5_u8; 16], Seen::default());
+        let tips = ([1_u8; 16], [6_u8; 16], Vec::<[u8; 8]>::new());
+        let end = (Cut::At(None), Phase::Answered([8; 32]), Times::default());
+        let turn = postcard::to_allocvec(&(asked, stands, tips, end)).expect(bytes);
+        let handle = postcard::to_allocvec(&(4_u64, true)).expect(bytes);
+        [
+            ("branches", 4_u64.to_be_bytes().to_vec(), branch),
+            ("turns", 5_u64.to_be_bytes().to_vec(), turn),
+            ("handles", [&[7; 32][..], b"conv_1"].concat(), handle),
+        ]
+    }
+
+    fn first_version() -> Database {
         let db = Database::builder()
             .create_with_backend(redb::backends::InMemoryBackend::new())
             .unwrap();
         let transaction = db.begin_write().unwrap();
         {
             let mut meta = transaction.open_table(META).unwrap();
-            for (key, value) in [
-                (SCHEMA_KEY, &[][..]),
+            let facts: [(&str, &[u8]); 3] = [
+                (SCHEMA_KEY, &[]),
                 (SALT_KEY, &[9; 32]),
                 (WRITTEN_KEY, &[0; 8]),
-            ] {
+            ];
+            for (key, value) in facts {
                 let sealed = sealed_by(1, META_NAME, key.as_bytes(), value);
                 meta.insert(key, sealed.as_slice()).unwrap();
             }
-            for (table, key, value) in records {
+            for (table, key, value) in first_records() {
                 let definition: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(table);
                 let sealed = sealed_by(1, table, &key, &value);
                 let mut table = transaction.open_table(definition).unwrap();

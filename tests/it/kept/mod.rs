@@ -196,7 +196,7 @@ async fn pieces(mut place: Subscription) -> Vec<String> {
             RunEvent::Accepted => {}
             RunEvent::Text(text) => pieces.push(text),
             RunEvent::Completed(_) => return pieces,
-            RunEvent::Failed(error) => panic!("{error}"),
+            RunEvent::Failed(error) => unreachable!("{error}"),
         }
     }
 }

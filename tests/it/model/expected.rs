@@ -19,6 +19,20 @@ pub struct Ask {
     pub name: Option<String>,
     pub history: Vec<Said>,
     pub instructions: u8,
+    pub base: Follows,
+}
+
+/// What a request follows on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    Nothing,
+    /// All that the conversation of its name holds.
+    Conversation,
+    /// What a branch held when it was so long.
+    Response {
+        which: usize,
+        length: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +53,8 @@ pub struct Branch {
     /// The last is the one that callers are told.
     pub names: Vec<String>,
     pub transcript: Vec<Said>,
+    /// From where on its messages are known one by one.
+    pub known_from: usize,
     /// The lengths of the transcript that were tips before.
     pub passed: Vec<usize>,
     pub state: State,
@@ -87,7 +103,8 @@ impl Branch {
             .name
             .as_ref()
             .is_some_and(|name| self.names.contains(name));
-        let ends = ask.history.len() <= WINDOW && self.transcript.ends_with(&ask.history);
+        let most = WINDOW.min(self.transcript.len() - self.known_from);
+        let ends = ask.history.len() <= most && self.transcript.ends_with(&ask.history);
         self.is_at(ask) || (named && !left_behind && ends)
     }
 }
@@ -95,6 +112,11 @@ impl Branch {
 impl Model {
     /// What becomes of the request; it is done to the model, too.
     pub fn ask(&mut self, ask: &Ask) -> Expected {
+        match ask.base {
+            Follows::Nothing => {}
+            Follows::Conversation => return self.add(ask),
+            Follows::Response { which, length } => return self.follow(ask, which, length),
+        }
         let opening = ask.history.is_empty();
         let Some(name) = &ask.name else {
             return if opening {
@@ -146,16 +168,59 @@ impl Model {
         branch.transcript.extend(new);
         branch.state = State::Open;
         let seed = branch.seed();
-        let points = [before.clone(), branch.transcript.clone()];
-        if !before.is_empty() {
+        let is_known = before.len() > branch.known_from;
+        if is_known {
             branch.passed.push(before.len());
         }
-        for point in points.into_iter().filter(|point| !point.is_empty()) {
+        let before = is_known.then_some(before);
+        for point in before.into_iter().chain([branch.transcript.clone()]) {
             let entry = (seed, point, which);
             if !self.answered.contains(&entry) {
                 self.answered.push(entry);
             }
         }
+    }
+
+    /// Whatever the conversation of a name holds, this is added to it.
+    fn add(&mut self, ask: &Ask) -> Expected {
+        let name = ask.name.clone().unwrap();
+        let known = self.names.get(&(ask.tenant, name.clone())).copied();
+        match known {
+            Some((which, _)) => self.queue(which),
+            None if !name.starts_with("conv_") => self.begin(ask, Decision::Created),
+            None => Expected::NoConversation,
+        }
+    }
+
+    /// On its thread where that ends with it, and else on another.
+    fn follow(&mut self, ask: &Ask, which: usize, length: usize) -> Expected {
+        let own = ask.name.as_ref().filter(|name| !name.starts_with("conv_"));
+        let branch = &mut self.branches[which];
+        let is_end = branch.transcript.len() == length && branch.state == State::Open;
+        if is_end && !branch.leased {
+            branch.leased = true;
+            if let Some(name) = own {
+                let record = self.names.get(&(ask.tenant, name.clone()));
+                let delta = record.is_none_or(|(_, delta)| *delta);
+                self.lead(name, which, delta);
+            }
+            return Expected::Append(which);
+        }
+        let (user, transcript) = (branch.user, branch.transcript[..length].to_vec());
+        let forked = Ask {
+            user,
+            name: own.cloned(),
+            history: transcript,
+            ..ask.clone()
+        };
+        let known_from = if branch.transcript.len() == length {
+            branch.known_from
+        } else {
+            length
+        };
+        let begun = self.begin(&forked, Decision::Forked);
+        self.branches.last_mut().unwrap().known_from = known_from;
+        begun
     }
 
     fn queue(&mut self, which: usize) -> Expected {
@@ -185,7 +250,7 @@ impl Model {
         let lost = present.fits(ask) && present.state == State::Closed;
         let older = self.at(ask).into_iter().filter(|other| {
             let branch = &self.branches[*other];
-            *other != which && branch.names.last() == Some(name)
+            *other != which && branch.names.contains(name)
         });
         let candidates: Vec<usize> = std::iter::once(which).chain(older).collect();
         if let Some(record) = self.names.get_mut(&(ask.tenant, name.clone())) {
@@ -267,6 +332,7 @@ impl Model {
             instructions: ask.instructions,
             names: Vec::new(),
             transcript: ask.history.clone(),
+            known_from: 0,
             passed: Vec::new(),
             state: State::Unborn,
             leased: true,

@@ -27,7 +27,7 @@ use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::expected::Ask;
+use super::expected::{Ask, Follows};
 use super::paused;
 use super::resolver::{resolver, turn, unbounded};
 
@@ -157,6 +157,7 @@ fn ask(name: Option<&str>, history: Vec<u32>) -> Ask {
         name: name.map(str::to_owned),
         history,
         instructions: 0,
+        base: Follows::Nothing,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod expected;
 mod locks;
+mod ops;
 mod resolver;
 mod store;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::config::SideCalls;
+use chaturdata_proxy::conversation::follow::Followed;
 use chaturdata_proxy::conversation::queue::Held;
 use chaturdata_proxy::conversation::resolve::{
     Continuation, Hashes, Resolver, Secrets, Unresolved,
@@ -17,92 +18,19 @@ use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::conversation::{
     Base, Caller, Decision, Limits, Message, Names, Repeat, Role, Turn,
 };
-use chaturdata_proxy::ids::{Digest, Fingerprint, Handle, Tenant};
+use chaturdata_proxy::ids::{Digest, Fingerprint, Handle, ResponseId, Tenant};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::store::backend::Nowhere;
 use chaturdata_proxy::store::{Bounds, BranchId, Slot, State, Store};
 use chaturdata_proxy::upstream::ThreadId;
 use proptest::prelude::*;
 
-use super::expected::{Ask, Expected, Model, Said};
+use super::expected::{Ask, Expected, Follows, Model, Said};
+use super::ops::{How, Name, Op, Past, op};
 use super::{cases, paused};
 
 /// Requests that may wait for one conversation.
 pub const QUEUE: usize = 2;
-
-/// What a request carries of the past.
-#[derive(Clone, Debug)]
-enum Past {
-    Opening,
-    /// All that some branch holds, but for so many of the last messages.
-    Of {
-        which: usize,
-        without: usize,
-    },
-    /// The last messages of some branch.
-    End {
-        which: usize,
-        messages: usize,
-    },
-    /// Nobody has seen it.
-    Strange(u8),
-}
-
-#[derive(Clone, Debug)]
-enum Name {
-    None,
-    Own(u8),
-    /// A name that was told to somebody, or was never made.
-    Ours(usize),
-}
-
-#[derive(Clone, Debug)]
-enum Op {
-    Ask {
-        tenant: u8,
-        user: Option<u8>,
-        narrow: Option<u8>,
-        name: Name,
-        past: Past,
-        instructions: u8,
-    },
-    /// A run ends with an answer, in failure, or before anything was posted.
-    End { run: usize, how: How },
-}
-
-#[derive(Clone, Copy, Debug)]
-enum How {
-    Answered,
-    Failed,
-    Unposted,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let past = prop_oneof![
-        4 => Just(Past::Opening),
-        6 => (0..100_usize, prop_oneof![3 => Just(0_usize), 1 => 1..5_usize])
-            .prop_map(|(which, without)| Past::Of { which, without }),
-        2 => (0..100_usize, 1..4_usize).prop_map(|(which, messages)| Past::End { which, messages }),
-        1 => (0..3_u8).prop_map(Past::Strange),
-    ];
-    let name = prop_oneof![
-        3 => Just(Name::None),
-        4 => (0..3_u8).prop_map(Name::Own),
-        2 => (0..30_usize).prop_map(Name::Ours),
-    ];
-    let narrow = prop_oneof![4 => Just(None), 1 => (0..2_u8).prop_map(Some)];
-    let user = prop_oneof![4 => Just(None), 1 => (0..2_u8).prop_map(Some)];
-    let tenant = prop_oneof![5 => Just(0_u8), 1 => Just(1_u8)];
-    let instructions = prop_oneof![4 => Just(0_u8), 1 => Just(1_u8)];
-    let how =
-        prop_oneof![8 => Just(How::Answered), 1 => Just(How::Failed), 1 => Just(How::Unposted)];
-    prop_oneof![
-        3 => (tenant, user, narrow, name, past, instructions).prop_map(
-            |(tenant, user, narrow, name, past, instructions)| Op::Ask { tenant, user, narrow, name, past, instructions }
-        ),
-        3 => (0..100_usize, how).prop_map(|(run, how)| Op::End { run, how }),
-    ]
-}
 
 /// A branch that a run holds, or will hold once those before it are through.
 struct Run {
@@ -158,19 +86,73 @@ impl Pair {
                     tenant: *tenant,
                     user: *user,
                     narrow: *narrow,
-                    name: match name {
-                        Name::None => None,
-                        Name::Own(name) => Some(format!("own-{name}")),
-                        Name::Ours(at) => Some(self.told[at % self.told.len()].clone()),
-                    },
+                    name: self.name(name),
                     history: self.history(past),
                     instructions: *instructions,
+                    base: Follows::Nothing,
                 };
                 self.ask(&ask);
             }
+            Op::Add { tenant, name } => self.ask(&Ask {
+                tenant: *tenant,
+                user: None,
+                narrow: None,
+                name: self.name(name),
+                history: Vec::new(),
+                instructions: 0,
+                base: Follows::Conversation,
+            }),
+            Op::Follow {
+                which,
+                answers,
+                name,
+            } => self.follow_on(*which, *answers, name),
             Op::End { run, how } if !self.runs.is_empty() => self.end(run % self.runs.len(), *how),
             Op::End { .. } => {}
         }
+    }
+
+    fn name(&self, name: &Name) -> Option<String> {
+        match name {
+            Name::None => None,
+            Name::Own(name) => Some(format!("own-{name}")),
+            Name::Ours(at) => Some(self.told[at % self.told.len()].clone()),
+        }
+    }
+
+    /// After an answer of some branch, if it has that many.
+    fn follow_on(&mut self, which: usize, answers: usize, name: &Name) {
+        let which = which % self.model.branches.len().max(1);
+        let Some(branch) = self.model.branches.get(which) else {
+            return;
+        };
+        let ends = || {
+            branch
+                .passed
+                .iter()
+                .copied()
+                .chain([branch.transcript.len()])
+        };
+        let answered = ends().count();
+        let Some(length) = ends()
+            .nth_back(answers % answered)
+            .filter(|length| *length > 0)
+        else {
+            return;
+        };
+        if branch.passed.is_empty() && branch.state == State::Unborn {
+            return;
+        }
+        let ask = Ask {
+            tenant: branch.tenant,
+            user: branch.user,
+            narrow: None,
+            name: self.name(name),
+            history: Vec::new(),
+            instructions: 0,
+            base: Follows::Response { which, length },
+        };
+        self.ask(&ask);
     }
 
     fn history(&self, past: &Past) -> Vec<Said> {
@@ -198,11 +180,18 @@ impl Pair {
         self.said += 1;
         let prompt = self.said;
         let (turn, hashes) = (turn(ask), self.hashes(ask, prompt));
-        let previewed = self.resolver.preview(&turn, &hashes);
+        let followed = self.followed(ask);
+        let previewed = match &followed {
+            Some(followed) => Ok(self.resolver.preview_after(&turn, followed)),
+            None => self.resolver.preview(&turn, &hashes),
+        };
         let expected = self.model.ask(ask);
         let previewed = previewed.map(|(decision, _, slot)| (decision, slot.map(|slot| slot.id)));
         self.check_preview(previewed, &expected);
-        let resolved = self.resolver.resolve(&turn, &hashes);
+        let resolved = match &followed {
+            Some(followed) => Ok(self.resolver.resolve_after(&turn, &hashes, followed)),
+            None => self.resolver.resolve(&turn, &hashes),
+        };
         let resolved = match (resolved, &expected) {
             (Err(Unresolved::NoConversation(_)), Expected::NoConversation)
             | (Err(Unresolved::TooManyWaiting(_)), Expected::TooMany) => return,
@@ -272,8 +261,10 @@ impl Pair {
             branch.transcript.ends_with(&ask.history),
             "a history that it does not hold"
         );
+        // What follows on a response keeps the name that its conversation has.
+        let names = !matches!(ask.base, Follows::Response { .. });
         if let Some(asked) = &ask.name
-            && (branch.names.contains(asked) || asked.starts_with("own-"))
+            && (asked.starts_with("own-") || names && branch.names.contains(asked))
         {
             assert_eq!(name, asked);
         }
@@ -365,9 +356,22 @@ impl Pair {
         Fingerprint(bytes)
     }
 
+    /// What is followed on, as the runs would find it.
+    fn followed(&mut self, ask: &Ask) -> Option<Followed> {
+        let Follows::Response { which, length } = ask.base else {
+            return None;
+        };
+        let held = self.model.branches[which].transcript[..length].to_vec();
+        Some(Followed {
+            slot: self.slots[which].clone(),
+            tip: self.mark(ask.seed(), &held),
+        })
+    }
+
     fn hashes(&mut self, ask: &Ask, prompt: Said) -> Hashes {
+        let followed = self.followed(ask).map(|followed| followed.tip);
         Hashes {
-            roll: self.mark(ask.seed(), &ask.history),
+            roll: followed.unwrap_or_else(|| self.mark(ask.seed(), &ask.history)),
             history: ask.history.iter().copied().map(digest).collect(),
             prompt: vec![digest(prompt)],
             instructions: [ask.instructions; 32],
@@ -426,7 +430,11 @@ pub fn turn(ask: &Ask) -> Turn {
         instructions: None,
         history: ask.history.iter().map(|_| message.clone()).collect(),
         prompt: vec![message],
-        base: Base::Nothing,
+        base: match ask.base {
+            Follows::Nothing => Base::Nothing,
+            Follows::Conversation => Base::Conversation,
+            Follows::Response { .. } => Base::Response(ResponseId([0; 16])),
+        },
         form: None,
         keep: None,
         choice: 0,
