@@ -9,7 +9,7 @@ use super::mend::Wanted;
 use super::outlive::{phase, remembered};
 use super::progress::Progress;
 use super::{Answer, Error, Place};
-use crate::conversation::{Decision, ToolCall, Turn};
+use crate::conversation::{Decision, Turn};
 use crate::ids::{Digest, Handle, ResponseId, Tenant};
 use crate::store::record::{self, Cut, Kept, Phase, Point, Times, TurnId};
 use crate::store::{Branch, Slot, Store};
@@ -141,14 +141,6 @@ impl Run {
                 wanted: None,
             }),
         })
-    }
-
-    /// What its answer calls, where that is there.
-    pub fn calls(&self) -> Vec<ToolCall> {
-        match &self.progress.borrow().ended {
-            Some(Ok(answer)) => answer.calls.clone(),
-            Some(Err(_)) | None => Vec::new(),
-        }
     }
 
     pub fn watch(&self) -> watch::Receiver<Progress> {

@@ -88,7 +88,9 @@ impl Shared {
             self.ledger.responses.find(tenant, follows.id)
         });
         let ground = Ground {
-            calls: follows_on.map(|run| run.calls()).unwrap_or_default(),
+            calls: follows_on
+                .map(|run| run.watch().borrow().calls())
+                .unwrap_or_default(),
             items,
             ..Ground::on(follows)
         };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Answer, Error, Place};
+use crate::conversation::ToolCall;
 
 /// How far a run has come.
 #[derive(Clone, Debug)]
@@ -20,6 +21,14 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// What the answer calls, once it is there.
+    pub fn calls(&self) -> Vec<ToolCall> {
+        match &self.ended {
+            Some(Ok(answer)) => answer.calls.clone(),
+            Some(Err(_)) | None => Vec::new(),
+        }
+    }
+
     pub fn at(place: Place) -> Self {
         Self {
             place,
