@@ -390,10 +390,7 @@ mod tests {
             run::Error::Internal,
         ];
 
-        let told: Vec<String> = ends
-            .into_iter()
-            .map(|end| shown(&ApiError::run(end, KeyOwner::Caller)))
-            .collect();
+        let told = ends.map(|end| shown(&ApiError::run(end, KeyOwner::Caller)));
 
         insta::assert_snapshot!(told.join("\n"), @r#"
         404 {"error":{"message":"there is no conversation conv_1 here, and the request carries no history to begin it anew","type":"invalid_request_error","param":null,"code":"conversation_not_found"}}
