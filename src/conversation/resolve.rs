@@ -314,7 +314,9 @@ impl Resolver {
         let older = self.store.at(&hashes.roll).into_iter().filter(|other| {
             other.id != slot.id
                 && other.look(|branch| {
-                    branch.tenant == turn.caller.tenant && branch.handles.contains(handle)
+                    branch.tenant == turn.caller.tenant
+                        && (branch.conversation() == Some(handle)
+                            || branch.beside.as_ref() == Some(handle))
                 })
         });
         let candidates = std::iter::once(slot.clone()).chain(older).collect();
@@ -443,11 +445,9 @@ impl Resolver {
 
     fn newborn(&self, turn: &Turn, hashes: &Hashes) -> Branch {
         let seed = Fingerprint::seed(&self.salt, &turn.caller.tenant, &turn.model, &turn.names);
-        // Who goes on with another answer than the first does so under the same name.
-        let beside = turn.names.handle.as_ref().filter(|_| turn.choice > 0);
         let mut branch = Branch {
             tenant: turn.caller.tenant,
-            handles: beside.cloned().into_iter().collect(),
+            handles: Vec::new(),
             narrow: turn.names.narrow.clone(),
             thread: None,
             tip: seed,
@@ -458,6 +458,7 @@ impl Resolver {
             passed: VecDeque::new(),
             doubted: false,
             origin: None,
+            beside: turn.names.handle.clone().filter(|_| turn.choice > 0),
             form: hashes.form,
         };
         branch.advance(hashes.roll, &hashes.history);

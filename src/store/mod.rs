@@ -55,6 +55,9 @@ pub struct Branch {
     /// The branch that this one has replaced without being told its history: until a turn ends here,
     /// that one holds the conversation.
     pub origin: Option<BranchId>,
+    /// The conversation that had this as another answer than its first: who goes on with it does so under
+    /// that name. Not written down.
+    pub beside: Option<Handle>,
     /// Of what the thread was told of the form of answers, if it is to hold for the next.
     pub form: Option<Digest>,
 }

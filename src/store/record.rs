@@ -187,6 +187,7 @@ pub fn read_branch(key: &[u8], value: &[u8]) -> Result<(BranchId, Branch, Moment
         seen: line.seen,
         passed: line.passed,
         doubted: true,
+        beside: None,
         origin: line.origin.map(BranchId),
         form: line.form,
     };

@@ -441,6 +441,7 @@ fn branch(tenant: u8) -> Branch {
         seen: None,
         passed: VecDeque::new(),
         doubted: false,
+        beside: None,
         origin: None,
         form: None,
     }
