@@ -356,13 +356,15 @@ mod tests {
         line
     }
 
+    fn upstream(what: &str, posted: bool) -> run::Error {
+        let what = what.to_owned();
+        run::Error::Upstream { what, posted }
+    }
+
     #[test]
     fn every_end_of_a_run_is_told_as_the_table_says() {
         let words = || "no table orders".to_owned();
-        let garbled = |posted| run::Error::Upstream {
-            what: words(),
-            posted,
-        };
+        let garbled = |posted| upstream("no table orders", posted);
         let ends = [
             run::Error::NoConversation("conv_1".to_owned()),
             run::Error::NoResponse("resp_1".to_owned()),
