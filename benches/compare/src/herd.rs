@@ -14,8 +14,8 @@ use crate::wire::Connection;
 /// Connections that are made at once: more would overflow the queues of listeners.
 const OPENING: usize = 64;
 
-/// Ports of one source address are few.
-const PER_SOURCE: usize = 20_000;
+/// The more ports of one source address are taken, the longer the system looks for another.
+const PER_SOURCE: usize = 2000;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
