@@ -55,14 +55,13 @@ async fn asked(talk: &mut Talk, question: &str, form: &Form) -> Content {
     let answer = talk
         .ask(&format!("{question}{BORDER}{}", form.block()))
         .await;
-    form.read(&answer)
-        .unwrap_or_else(|complaints| panic!("{complaints}: {answer}"))
+    form.read(&answer).expect(&answer)
 }
 
 async fn value(question: &str, schema: &Value) -> Value {
     match asked(&mut Talk::new(), question, &of_schema(schema)).await {
         Content::Json(text) => serde_json::from_str(&text).unwrap(),
-        other => panic!("{other:?} is no JSON"),
+        other => unreachable!("{other:?} is no JSON"),
     }
 }
 
@@ -73,7 +72,7 @@ async fn called(talk: &mut Talk, question: &str, form: &Form) -> Vec<(String, Va
             .map(|call| (call.name, serde_json::from_str(&call.arguments).unwrap()))
             .collect(),
         Content::Text => Vec::new(),
-        other @ Content::Json(_) => panic!("{other:?} calls nothing"),
+        other @ Content::Json(_) => unreachable!("{other:?} calls nothing"),
     }
 }
 
