@@ -135,7 +135,7 @@ fn shapes() -> Vec<Row> {
         (
             "a hundred thousand tools",
             with(&format!(",\"tools\":[{}{{}}]", many("{},", 100_000))),
-            "",
+            VALUE,
         ),
         (
             "too much",
