@@ -180,7 +180,10 @@ impl Poll<'_> {
     /// Sleeps until the next poll is due; up to twice as long while nobody waits for the answer.
     async fn sleep_while_unheard(&self, due: Instant) {
         let wait = due.saturating_duration_since(Instant::now());
-        sleep_until(due).await;
+        // The timer would round even no time up to its next tick.
+        if !wait.is_zero() {
+            sleep_until(due).await;
+        }
         let latest = self.limit.min(due + wait);
         let mut next = due;
         while next < latest && !self.run.is_heard() {

@@ -111,7 +111,7 @@ async fn against_fixed(runs: Runs, first: usize, last: usize, starts: u64) -> f6
 async fn after_two_hundred_runs_polls_lie_where_runs_end() {
     let kinds: [(&str, Runs, f64); 4] = [
         ("lognormal 8 s, 0.6", |n, _| n.lognormal(8.0, 0.6), 1.17),
-        ("lognormal 8 s, 0.25", |n, _| n.lognormal(8.0, 0.25), 1.6),
+        ("lognormal 8 s, 0.25", |n, _| n.lognormal(8.0, 0.25), 1.4),
         (
             "two kinds",
             |n, _| {
