@@ -250,7 +250,7 @@ impl Model {
         let lost = present.fits(ask) && present.state == State::Closed;
         let older = self.at(ask).into_iter().filter(|other| {
             let branch = &self.branches[*other];
-            *other != which && branch.names.contains(name)
+            *other != which && branch.names.last() == Some(name)
         });
         let candidates: Vec<usize> = std::iter::once(which).chain(older).collect();
         if let Some(record) = self.names.get_mut(&(ask.tenant, name.clone())) {
