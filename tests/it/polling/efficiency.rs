@@ -123,7 +123,7 @@ async fn after_two_hundred_runs_polls_lie_where_runs_end() {
         (
             "4 s, then 16 s",
             |n, run| n.lognormal(if run < 300 { 4.0 } else { 16.0 }, 0.6),
-            1.05,
+            1.02,
         ),
     ];
     for (name, runs, least) in kinds {
