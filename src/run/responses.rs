@@ -185,8 +185,11 @@ impl Responses {
 
 /// Whether nothing is remembered of the conversation that a run belongs to.
 pub fn is_orphan(store: &Store, run: &Run) -> bool {
-    let branch = run.record().map(|turn| BranchId(turn.branch));
-    branch.is_none_or(|branch| store.branch(branch).is_none())
+    run.record().is_none_or(|turn| {
+        // One that never came to a thread has none that could be forgotten.
+        let came_to_a_thread = turn.thread.is_some();
+        came_to_a_thread && store.branch(BranchId(turn.branch)).is_none()
+    })
 }
 
 fn key_of(run: &Run) -> Option<Key> {

@@ -86,6 +86,7 @@ impl Person {
         };
         self.told_id = Some(id);
         place.acknowledged();
+        let mut last = None;
         for _ in 0..ASKS {
             tokio::time::sleep(self.dice.millis(500..20_000)).await;
             let process = world.process().await;
@@ -107,10 +108,13 @@ impl Person {
                 Some(Ok(answer)) => return Got::Answers(vec![answer]),
                 Some(Err(error)) if error.stands() => return Got::Over,
                 Some(Err(Error::NoResponse(_) | Error::NoConversation(_))) => return Got::Over,
-                Some(Err(_)) | None => {}
+                // A restart came between, and its message is nowhere: it has failed.
+                Some(Err(Error::Upstream { .. })) => return Got::Over,
+                Some(Err(error)) => last = Some(error),
+                None => last = None,
             }
         }
-        wrong(|| format!("a run in the background never ends: {id}"));
+        wrong(|| format!("a run in the background never ends: {id}, {last:?}"));
         Got::Over
     }
 
