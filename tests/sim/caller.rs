@@ -187,7 +187,14 @@ impl Person {
                         self.known.clear();
                         return;
                     }
-                    if matches!(error, Error::NoResponse(_) | Error::OutOfSight(_)) {
+                    if matches!(error, Error::NotFollowable(..)) && !world.excused.get() {
+                        wrong(|| format!("an answer cannot be followed on: {error}"));
+                    }
+                    let starts_anew = matches!(
+                        error,
+                        Error::NoResponse(_) | Error::OutOfSight(_) | Error::NotFollowable(..)
+                    );
+                    if starts_anew {
                         self.path.clear();
                         self.ids.clear();
                         return;
