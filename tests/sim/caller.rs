@@ -99,14 +99,16 @@ impl Person {
             }
             let own = format!("words {} {at}", self.name);
             // Equal words of a caller that shows no history are the same request, if it was cut off.
-            let shared = self.dice.one_in(5) && !delta;
+            let shared = self.dice.one_in(4) && !delta;
+            // What others say too is said in the plainest way, so that it is the same.
+            let is_plain = self.is_plain || shared;
             let request = Request {
                 text: if shared {
                     format!("word {}", self.dice.below(2))
                 } else {
                     own
                 },
-                stop: !self.is_plain && self.dice.one_in(8),
+                stop: !is_plain && self.dice.one_in(8),
                 keyed: self.dice.one_in(6),
                 streams: self.dice.one_in(3),
                 deadline: *self.dice.pick(&[
@@ -114,13 +116,13 @@ impl Person {
                     Duration::from_secs(120),
                     Duration::from_secs(590),
                 ]),
-                form: (!self.is_plain && self.dice.one_in(4)).then(|| self.dice.below(2) as usize),
-                choices: if !self.is_plain && self.dice.one_in(8) {
+                form: (!is_plain && self.dice.one_in(4)).then(|| self.dice.below(2) as usize),
+                choices: if !is_plain && self.dice.one_in(8) {
                     3
                 } else {
                     1
                 },
-                manner: if self.is_plain {
+                manner: if self.is_plain && !shared {
                     Manner::any(&self.dice)
                 } else {
                     Manner::default()
@@ -184,6 +186,7 @@ impl Person {
                 Got::Told(error) => {
                     self.told(world, request, &error);
                     if matches!(error, Error::NoConversation(_)) {
+                        world.let_go.set(true);
                         self.known.clear();
                         return;
                     }

@@ -94,7 +94,7 @@ impl Person {
                 return cancel(&process, &caller, id).await;
             }
             let Some(stored) = process.runner.response(&caller, id) else {
-                if !world.excused.get() {
+                if !world.excused.get() && !world.let_go.get() {
                     wrong(|| format!("a run in the background is lost: {id}"));
                 }
                 return Got::Over;
@@ -134,7 +134,7 @@ impl Person {
             wrong(|| format!("somebody else finds the response {id}"));
         }
         let Some(stored) = process.runner.response(&caller(self.key), id) else {
-            if !world.excused.get() {
+            if !world.excused.get() && !world.let_go.get() {
                 wrong(|| format!("the response {id} is not found"));
             }
             return;

@@ -44,6 +44,8 @@ pub struct World {
     pub deaths: RefCell<Vec<Instant>>,
     /// What was promised about restarts was suspended.
     pub excused: Cell<bool>,
+    /// A conversation was told to be lost: with it go its responses.
+    pub let_go: Cell<bool>,
     began: Instant,
     config: Config,
     pub sent: Arc<Mutex<Sent>>,
@@ -141,6 +143,7 @@ impl World {
             fates: RefCell::default(),
             deaths: RefCell::default(),
             excused: Cell::new(false),
+            let_go: Cell::new(false),
             began: Instant::now(),
             config,
             sent: Arc::default(),
