@@ -97,37 +97,7 @@ impl Person {
                 self.path.truncate(2 * kept);
                 self.ids.truncate(kept);
             }
-            let own = format!("words {} {at}", self.name);
-            // Equal words of a caller that shows no history are the same request, if it was cut off.
-            let shared = self.dice.one_in(4) && !delta;
-            // What others say too is said in the plainest way, so that it is the same.
-            let is_plain = self.is_plain || shared;
-            let request = Request {
-                text: if shared {
-                    format!("word {}", self.dice.below(2))
-                } else {
-                    own
-                },
-                stop: !is_plain && self.dice.one_in(8),
-                keyed: self.dice.one_in(6),
-                streams: self.dice.one_in(3),
-                deadline: *self.dice.pick(&[
-                    Duration::from_secs(20),
-                    Duration::from_secs(120),
-                    Duration::from_secs(590),
-                ]),
-                form: (!is_plain && self.dice.one_in(4)).then(|| self.dice.below(2) as usize),
-                choices: if !is_plain && self.dice.one_in(8) {
-                    3
-                } else {
-                    1
-                },
-                manner: if self.is_plain && !shared {
-                    Manner::any(&self.dice)
-                } else {
-                    Manner::default()
-                },
-            };
+            let request = self.request(at);
             if !self.dice.one_in(6) {
                 self.turn(world, &request, at).await;
                 continue;
@@ -145,6 +115,40 @@ impl Person {
             if delta {
                 self.known.clear();
             }
+        }
+    }
+
+    fn request(&self, at: u64) -> Request {
+        let own = format!("words {} {at}", self.name);
+        // Equal words of a caller that shows no history are the same request, if it was cut off.
+        let shared = self.dice.one_in(4) && !matches!(self.kind, Kind::Delta(_));
+        // What others say too is said in the plainest way, so that it is the same.
+        let is_plain = self.is_plain || shared;
+        Request {
+            text: if shared {
+                format!("word {}", self.dice.below(2))
+            } else {
+                own
+            },
+            stop: !is_plain && self.dice.one_in(8),
+            keyed: self.dice.one_in(6),
+            streams: self.dice.one_in(3),
+            deadline: *self.dice.pick(&[
+                Duration::from_secs(20),
+                Duration::from_secs(120),
+                Duration::from_secs(590),
+            ]),
+            form: (!is_plain && self.dice.one_in(4)).then(|| self.dice.below(2) as usize),
+            choices: if !is_plain && self.dice.one_in(8) {
+                3
+            } else {
+                1
+            },
+            manner: if self.is_plain && !shared {
+                Manner::any(&self.dice)
+            } else {
+                Manner::default()
+            },
         }
     }
 
