@@ -203,7 +203,7 @@ impl Carry {
         self.tell(outcome).await;
     }
 
-    /// Nothing more can be done for now: the next who asks has the turn carried on.
+    /// Nothing more can be done here: the next who asks has the turn carried on.
     fn rest(&self, error: Error) {
         self.shared.put_to_rest(&self.run);
         self.run.end(Err(error));
