@@ -40,7 +40,10 @@ impl Lines {
             .with_max_level(tracing::Level::TRACE)
             .with_writer(lines.clone())
             .finish();
-        (lines, tracing::subscriber::set_default(subscriber))
+        let guard = tracing::subscriber::set_default(subscriber);
+        // Another test may just have found that nobody listens.
+        tracing::callsite::rebuild_interest_cache();
+        (lines, guard)
     }
 
     fn text(&self) -> String {
