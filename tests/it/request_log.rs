@@ -1,16 +1,33 @@
 //! What a request leaves in the log: one line, and nothing that the caller would not want there.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::proxy::{Proxy, Setup, asking, prompt, request, stream_request};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
+
+thread_local! {
+    static COLLECTED: RefCell<Option<Lines>> = const { RefCell::new(None) };
+}
+
+/// Ends the collecting.
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        COLLECTED.set(None);
+    }
+}
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -23,27 +40,27 @@ impl io::Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
+/// One subscriber for all threads, which asks at each event whether its thread collects: whether
+/// anyone listens to a place is kept for all threads by whichever comes there first.
+fn subscribe() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let collects = dynamic_filter_fn(|_, _| COLLECTED.with_borrow(Option::is_some));
+        let lines = tracing_subscriber::fmt::layer()
+            .json()
+            .with_writer(|| COLLECTED.with_borrow(Clone::clone).unwrap_or_default())
+            .with_filter(collects);
+        tracing_subscriber::registry().with(lines).init();
+    });
 }
 
 impl Lines {
     /// Collects what this thread logs, at the most verbose level, while the guard lives.
-    fn collected() -> (Self, tracing::subscriber::DefaultGuard) {
+    fn collected() -> (Self, Guard) {
+        subscribe();
         let lines = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(lines.clone())
-            .finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        // Another test may just have found that nobody listens.
-        tracing::callsite::rebuild_interest_cache();
-        (lines, guard)
+        COLLECTED.set(Some(lines.clone()));
+        (lines, Guard)
     }
 
     fn text(&self) -> String {
