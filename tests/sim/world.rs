@@ -283,7 +283,7 @@ impl World {
             let is_known = restored
                 .branches
                 .iter()
-                .any(|(_, branch, _)| branch.tip == *tip || branch.passed.contains(tip));
+                .any(|branch| branch.tip == *tip || branch.passed.contains(tip));
             if !is_known {
                 wrong(|| "an acknowledged turn is forgotten".to_owned());
             }
