@@ -7,7 +7,9 @@ use std::time::Duration;
 use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::ids::{Fingerprint, Handle, Tenant};
 use chaturdata_proxy::store::backend::{Nowhere, Table};
-use chaturdata_proxy::store::{Bounds, Branch, BranchId, Restored, State, Store, record};
+use chaturdata_proxy::store::{
+    Bounds, Branch, BranchId, HandleRecord, Restored, State, Store, record,
+};
 use chaturdata_proxy::upstream::ThreadId;
 use tokio::time::advance;
 
@@ -107,7 +109,7 @@ async fn a_branch_that_thousands_were_used_after_is_what_it_was() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_earlier_process_has_left_is_forgotten_in_the_order_of_its_last_use() {
-    let store = store(3);
+    let mut store = store(3);
     let mut restored = Restored::default();
     for (number, used) in [(0_u64, 3000), (1, 1000), (2, 2000)] {
         let branch = branch(usize::try_from(number).unwrap());
@@ -126,4 +128,46 @@ async fn what_an_earlier_process_has_left_is_forgotten_in_the_order_of_its_last_
 
     assert_eq!(lefts, [[0, 2, 3], [0, 3, 4], [3, 4, 5]]);
     assert!(store.at(&tip(1)).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_that_an_earlier_process_has_left_are_all_found_again() {
+    const COUNT: usize = 12_000;
+    let mut store = store(2 * COUNT);
+    let mut restored = Restored::default();
+    for number in 0..=COUNT {
+        let id = number as u64;
+        let leads = HandleRecord {
+            branch: BranchId(id),
+            delta: true,
+            created: id,
+        };
+        let key = record::handle_key(&(Tenant([1; 32]), name(number)));
+        let value = record::handle_value(leads);
+        restored.take(Table::Handles, &key, &value).unwrap();
+        // The last name leads nowhere.
+        if number < COUNT {
+            let line = record::branch(&branch(number), Moment(1000)).unwrap();
+            let key = record::numbered(id);
+            restored.take(Table::Branches, &key, &line).unwrap();
+        }
+    }
+
+    store.restore(restored.branches, restored.handles);
+
+    assert_eq!(store.len(), COUNT);
+    for number in 0..COUNT {
+        let there = store.at(&tip(number));
+        let [slot] = there.as_slice() else {
+            panic!("{} branches at {number}", there.len());
+        };
+        let leads = store.handle(&(Tenant([1; 32]), name(number))).unwrap();
+        assert_eq!((leads.branch, leads.created), (slot.id, number as u64));
+        slot.look(|found| {
+            assert_eq!(found.handles, [name(number)]);
+            assert!(found.doubted);
+        });
+    }
+    assert_eq!(store.handle(&(Tenant([1; 32]), name(COUNT))), None);
+    assert_eq!(store.handle(&(Tenant([2; 32]), name(0))), None);
 }
