@@ -117,8 +117,9 @@ impl Runner {
             max: conversations.max,
             max_age: conversations.max_age,
         };
-        let store = Arc::new(Store::new(bounds, clock, backend));
+        let mut store = Store::new(bounds, clock, backend);
         store.restore(restored.branches, restored.handles);
+        let store = Arc::new(store);
         store.restore_conversations(restored.conversations);
         let salt = secrets.salt.clone();
         let queue = config.run.queue;
