@@ -91,9 +91,7 @@ async fn a_chat_that_sends_only_what_a_function_returned_goes_on() {
     let path = "/v1/chat/completions";
     let function = adding(json!({}))["tools"][0].clone();
     let tools = json!([{"type": "function", "function": function}]);
-    let asks = |message: Value| {
-        json!({"model": "m", "conversation": "sums", "tools": tools, "messages": [message]})
-    };
+    let asks = |message: Value| json!({"model": "m", "conversation": "sums", "tools": tools, "messages": [message]});
     let question = asks(json!({"role": "user", "content": "what is 1 and 2?"}));
     let first = caller.posts(path, &question).await;
     let call = &first.body["choices"][0]["message"]["tool_calls"][0]["id"];
@@ -152,4 +150,26 @@ async fn an_answer_after_a_result_is_mended_knowing_what_was_called() {
 
     let mending = &posted(&proxy)[2];
     assert!(mending.contains("The question was:\n\nResult of add: 3\n\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_the_functions_is_counted_with_the_question() {
+    let proxy = proxy();
+    let caller = Caller::new(&proxy);
+    let count = async |fields: Value| {
+        let path = format!("{PATH}/input_tokens");
+        let counted = caller.posts(&path, &super::asks("how much?", fields)).await;
+        counted.body["input_tokens"].as_u64().unwrap()
+    };
+
+    let bare = count(json!({})).await;
+    let counted = count(adding(json!({}))).await;
+    let told = caller.asks("how much?", adding(json!({}))).await;
+    let chat = json!({"model": "m", "messages": [{"role": "user", "content": "how much?"}],
+        "tools": [{"type": "function", "function": adding(json!({}))["tools"][0]}]});
+    let chat = caller.posts("/v1/chat/completions", &chat).await;
+
+    assert!(counted > bare + 50, "{bare}, {counted}");
+    assert_eq!(told.body["usage"]["input_tokens"], counted);
+    assert_eq!(chat.body["usage"]["prompt_tokens"], counted);
 }
