@@ -8,6 +8,7 @@ pub mod base;
 pub mod baseline;
 pub mod breaker;
 pub mod budget;
+pub mod callers;
 pub mod calls;
 pub mod carry;
 pub mod choice;
