@@ -146,7 +146,12 @@ fn tool_result(names: &CallNames<'_>, message: &Message) -> String {
         known.or_else(|| call::function(id)).unwrap_or(id)
     });
     let name = name.unwrap_or("a tool");
-    format!("Result of {name}: {}", message.text.trim())
+    result_of(name) + message.text.trim()
+}
+
+/// How what came of a call begins.
+pub fn result_of(name: &str) -> String {
+    format!("Result of {name}: ")
 }
 
 fn shortened(entry: &str, limit: usize) -> String {

@@ -31,6 +31,7 @@ pub mod replay;
 pub mod responses;
 pub mod restart;
 pub mod resume;
+pub mod retelling;
 pub mod share;
 pub mod subscription;
 pub mod tokens;

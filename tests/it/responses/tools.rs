@@ -173,3 +173,32 @@ async fn what_is_said_of_the_functions_is_counted_with_the_question() {
     assert_eq!(told.body["usage"]["input_tokens"], counted);
     assert_eq!(chat.body["usage"]["prompt_tokens"], counted);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_lists_calls_and_what_came_of_them() {
+    let proxy = proxy();
+    let caller = Caller::new(&proxy);
+    let within = |fields: Value| {
+        let mut fields = adding(fields);
+        fields["conversation"] = json!("sums");
+        fields
+    };
+    let first = caller.asks("what is 1 and 2?", within(json!({}))).await;
+    caller.asks(result(&first), within(json!({}))).await;
+
+    let path = "/v1/conversations/sums/items?order=asc";
+    let items = caller.gets(path).await;
+
+    serde_json::from_str::<async_openai::types::responses::ResponseItemList>(&items.text).unwrap();
+    let [question, call, output, answer] = &items.body["data"].as_array().unwrap()[..] else {
+        panic!("{}", items.text);
+    };
+    assert_eq!(question["content"][0]["text"], "what is 1 and 2?");
+    assert_eq!(call["type"], "function_call");
+    assert_eq!(call["name"], "add");
+    assert_eq!(call["arguments"], r#"{"a": 1, "b": 2}"#);
+    assert_eq!(output["type"], "function_call_output");
+    assert_eq!(output["call_id"], call["call_id"]);
+    assert_eq!(output["output"], "3");
+    assert_eq!(answer["content"][0]["text"], "It is three.");
+}
