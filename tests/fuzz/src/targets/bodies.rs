@@ -44,16 +44,16 @@ pub fn conversations(body: &[u8]) {
     }
     let made = made.json();
     let path = format!("/v1/conversations/{}", made["id"].as_str().unwrap_or("?"));
-    let found = asked(Method::GET, &path, b"");
+    let found = then(Method::GET, &path, b"");
     assert_eq!(found.json(), made);
-    let items = asked(Method::GET, &format!("{path}/items?limit=100"), b"").json();
+    let items = then(Method::GET, &format!("{path}/items?limit=100"), b"").json();
     for item in items["data"].as_array().expect("it is a list") {
         let id = item["id"].as_str().expect("an item has an id");
         let item_path = format!("{path}/items/{id}");
-        let found = asked(Method::GET, &item_path, b"");
+        let found = then(Method::GET, &item_path, b"");
         assert_eq!(found.json(), *item);
     }
-    let deleted = asked(Method::DELETE, &path, b"");
+    let deleted = then(Method::DELETE, &path, b"");
     assert_eq!(deleted.json()["deleted"], true);
 }
 
@@ -79,13 +79,21 @@ fn assert_refused(reply: &Reply) {
 }
 
 fn asked(method: Method, path: &str, body: &[u8]) -> Reply {
-    let request = Request::builder()
+    PROXY.with_borrow_mut(|proxy| proxy.ask(request(method, path, body)))
+}
+
+/// Asks where the last was asked.
+fn then(method: Method, path: &str, body: &[u8]) -> Reply {
+    PROXY.with_borrow_mut(|proxy| proxy.ask_now(request(method, path, body)))
+}
+
+fn request(method: Method, path: &str, body: &[u8]) -> Request<Body> {
+    Request::builder()
         .method(method)
         .uri(path)
         .header(HOST, "localhost")
         .header(CONTENT_TYPE, "application/json")
         .header("x-dry-run", "decision")
         .body(Body::from(body.to_vec()))
-        .expect("these are headers");
-    PROXY.with_borrow_mut(|proxy| proxy.ask(request))
+        .expect("these are headers")
 }
