@@ -362,10 +362,7 @@ impl Person {
             Kind::Delta(name) => (Some(name), &[][..], self.call.as_deref()),
         };
         let turn = Turn {
-            caller: Caller {
-                tenant: world.salt.tenant_of_key(self.key),
-                key: Secret::new(self.key),
-            },
+            caller: Caller::of_key(&world.salt, Secret::new(self.key)),
             model: "m".to_owned(),
             instructions: None,
             history: messages::history(shown),
