@@ -174,6 +174,7 @@ impl World {
                 is_plain: self.dice.one_in(2),
                 ids: Vec::new(),
                 told_id: None,
+                call: None,
             });
         }
         let lives = people.into_iter().map(|person| person.live(self));
