@@ -44,7 +44,7 @@ const READS: usize = 4096;
 pub struct Calls {
     upstream: Arc<dyn Upstream>,
     metrics: Arc<Metrics>,
-    salt: Salt,
+    pub salt: Salt,
     /// By upstream key: what holds up its calls.
     pauses: DashMap<Tenant, Pause>,
     /// How long a 429 holds them up that does not say how long.
@@ -55,7 +55,8 @@ pub struct Calls {
     breaker: Breaker,
     budget: Budget,
     /// Places among the calls in flight, and how long one may be waited for.
-    places: Semaphore,
+    posts: Arc<Semaphore>,
+    polls: Arc<Semaphore>,
     patience: Duration,
     followed: Arc<AtomicUsize>,
     pub wakings: Wakings,
@@ -85,6 +86,12 @@ impl Calls {
         metrics: Arc<Metrics>,
         salt: Salt,
     ) -> Self {
+        let (posts, polls) = config.upstream.lanes();
+        let posts = Arc::new(Semaphore::new(posts));
+        let polls = match config.upstream.max_connections {
+            1 => posts.clone(),
+            _ => Arc::new(Semaphore::new(polls)),
+        };
         Self {
             upstream,
             salt,
@@ -94,7 +101,8 @@ impl Calls {
             min_gap: config.pace.min_gap,
             breaker: Breaker::new(config.pace.min_gap, metrics.clone()),
             budget: Budget::new(config.pace.max_polls_per_second),
-            places: Semaphore::new(config.upstream.max_connections),
+            posts,
+            polls,
             patience: config.upstream.queue_timeout,
             followed: Arc::default(),
             wakings: Wakings::default(),
@@ -120,24 +128,25 @@ impl Calls {
 
     /// No run is under way on this thread any more: it may be read to see how the upstream is.
     pub fn leave(&self, caller: &Caller, thread: &ThreadId) {
-        self.breaker.leave(&self.key(caller), thread);
+        self.breaker.leave(&caller.account, thread);
     }
 
     pub async fn post(&self, caller: &Caller, message: &NewMessage) -> Result<Posted, PostError> {
-        let key = self.key(caller);
+        let key = &caller.account;
         self.pass(caller).await.map_err(PostError::Failing)?;
         if let Some(thread) = &message.thread {
-            self.breaker.enter(&key, thread);
+            self.breaker.enter(key, thread);
         }
-        if let Some(wait) = self.paused_for(&key).filter(|wait| *wait > LONGEST_WAIT) {
+        if let Some(wait) = self.paused_for(key).filter(|wait| *wait > LONGEST_WAIT) {
             return Err(PostError::Refused(Refusal {
                 status: 429,
                 retry_after: Some(wait),
                 words: String::new(),
             }));
         }
-        self.pause_over(&key).await;
-        let _place = self.place().await.ok_or(PostError::Crowded)?;
+        self.pause_over(key).await;
+        let place = self.place(&self.posts).await;
+        let _place = place.ok_or(PostError::Crowded)?;
         let answer = match self.upstream.post(&caller.key, message).await {
             Ok(posted) => Ok(Posted {
                 failure: posted.failure.map(|words| without_key(words, &caller.key)),
@@ -149,7 +158,7 @@ impl Calls {
             })),
             Err(error) => Err(error),
         };
-        let result = self.note_post(&key, message, &answer);
+        let result = self.note_post(key, message, &answer);
         self.metrics.upstream_call(Call::Post, result);
         answer
     }
@@ -202,11 +211,11 @@ impl Calls {
     }
 
     pub async fn read(&self, caller: &Caller, thread: &ThreadId) -> Result<Listing, ReadError> {
-        let key = self.key(caller);
-        if let Some(from) = self.breaker.enter(&key, thread) {
+        let key = &caller.account;
+        if let Some(from) = self.breaker.enter(key, thread) {
             sleep_until(from).await;
         }
-        self.read_as(&key, caller, thread).await
+        self.read_as(key, caller, thread).await
     }
 
     /// As [`Calls::read`], of a thread on which somebody else's run may be under way: no sooner than
@@ -253,7 +262,8 @@ impl Calls {
         self.pause_over(key).await;
         self.budget.turn(key, caller.tenant).await;
         // A read can be made later as well.
-        let _place = self.place().await.ok_or(ReadError::Busy(Busy::HERE))?;
+        let place = self.place(&self.polls).await;
+        let _place = place.ok_or(ReadError::Busy(Busy::HERE))?;
         self.metrics.polled();
         self.note_read(thread);
         let read = self.upstream.read(&caller.key, thread).await;
@@ -283,13 +293,13 @@ impl Calls {
     /// Whether something new may be posted; else, after how long to ask again. A try that is due
     /// is made here.
     pub async fn pass(&self, caller: &Caller) -> Result<(), Duration> {
-        let key = self.key(caller);
-        match self.breaker.pass(&key) {
+        let key = &caller.account;
+        match self.breaker.pass(key) {
             Pass::Go => Ok(()),
             Pass::Closed(wait) => Err(wait),
             Pass::Try(thread) => {
                 // What it shows is of no interest; whether the upstream is back stands with the breaker.
-                let _ = self.read_as(&key, caller, &thread).await;
+                let _ = self.read_as(key, caller, &thread).await;
                 self.closed_for(caller).map_or(Ok(()), Err)
             }
         }
@@ -297,18 +307,16 @@ impl Calls {
 
     /// How long nothing new is posted for this caller, as far as is known.
     pub fn closed_for(&self, caller: &Caller) -> Option<Duration> {
-        self.breaker.closed_for(&self.key(caller))
+        self.breaker.closed_for(&caller.account)
     }
 
     /// Waiting is bounded by time, not by how many wait.
-    async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        let place = timeout(self.patience, self.places.acquire()).await;
+    async fn place<'a>(&self, places: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
+        if let Ok(place) = places.try_acquire() {
+            return Some(place);
+        }
+        let place = timeout(self.patience, places.acquire()).await;
         place.ok()?.ok()
-    }
-
-    /// Whose calls are slowed down together.
-    pub fn key(&self, caller: &Caller) -> Tenant {
-        self.salt.tenant_of_key(caller.key.expose())
     }
 
     fn paused_for(&self, key: &Tenant) -> Option<Duration> {
