@@ -67,7 +67,7 @@ pub async fn serve<S>(listener: TcpListener, service: S, limits: Limits, stop: S
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
-    S::Future: Send + Unpin,
+    S::Future: Send,
 {
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let tasks = TaskTracker::new();
@@ -170,7 +170,6 @@ async fn until_done<S>(connection: &mut Connection<S>, stop: &Stop)
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone,
     S::Error: Into<BoxError>,
-    S::Future: Unpin,
 {
     let ended = tokio::select! {
         ended = &mut *connection => ended,
@@ -235,7 +234,6 @@ struct Tagged<S> {
 impl<S> hyper::service::Service<Request<hyper::body::Incoming>> for Tagged<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone,
-    S::Future: Unpin,
 {
     type Response = Response<Outgoing>;
     type Error = S::Error;
@@ -248,7 +246,7 @@ where
         request.extensions_mut().insert(Arc::clone(outbox));
         request.extensions_mut().insert(Peer(self.peer));
         Answering {
-            answering: self.service.clone().call(request),
+            answering: Box::pin(self.service.clone().call(request)),
             outbox: Arc::clone(outbox),
         }
     }
@@ -257,18 +255,18 @@ where
 /// A response in the making.
 #[derive(Debug)]
 struct Answering<F> {
-    answering: F,
+    answering: Pin<Box<F>>,
     outbox: Arc<Outbox>,
 }
 
 impl<F, E> Future for Answering<F>
 where
-    F: Future<Output = Result<Response<Body>, E>> + Unpin,
+    F: Future<Output = Result<Response<Body>, E>>,
 {
     type Output = Result<Response<Outgoing>, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(Pin::new(&mut self.answering).poll(context))?;
+        let response = ready!(self.answering.as_mut().poll(context))?;
         let outbox = Arc::clone(&self.outbox);
         Poll::Ready(Ok(response.map(|body| Outgoing::new(body, outbox))))
     }
