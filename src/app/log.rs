@@ -1,7 +1,7 @@
 //! Log lines on stderr: text for a terminal, JSON otherwise, and never a reason to wait or to fail.
 
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
+use std::mem;
 use std::panic::PanicHookInfo;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,9 @@ use crate::config::{self, LogFormat};
 /// Lines that may wait for stderr; beyond, they are dropped and counted.
 const WAITING: usize = 4096;
 
+/// After a write, the lines of so long are written together.
+const TOGETHER: Duration = Duration::from_millis(10);
+
 /// How long the end of the program waits for stderr to take the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -33,9 +36,23 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    lines: VecDeque<Vec<u8>>,
+    text: Vec<u8>,
+    /// In `text`.
+    lines: usize,
     dropped: u64,
-    writing: bool,
+    writer: Writer,
+    /// Somebody waits for the last line.
+    is_last: bool,
+}
+
+/// What the thread that writes does.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Writer {
+    #[default]
+    Resting,
+    /// It waits for the next line, and is to be told of it.
+    Waiting,
+    Writing,
 }
 
 /// Begins to log. Records of the `log` facade are left out: reqwest and rustls use it, and have
@@ -103,11 +120,14 @@ impl Lines {
 
     /// Waits until what was logged is written, but not for long.
     pub fn finish(&self) {
-        let is_busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
+        let is_busy = |queue: &mut Queue| queue.writer == Writer::Writing || queue.lines > 0;
+        let mut queue = self.0.queue();
+        queue.is_last = true;
+        self.0.changed.notify_all();
         drop(
             self.0
                 .changed
-                .wait_timeout_while(self.0.queue(), LAST_LINES, is_busy),
+                .wait_timeout_while(queue, LAST_LINES, is_busy),
         );
     }
 }
@@ -119,34 +139,54 @@ impl Shared {
 
     fn put(&self, line: &[u8]) {
         let mut queue = self.queue();
-        if queue.lines.len() < WAITING {
-            queue.lines.push_back(line.to_vec());
-            self.changed.notify_all();
-        } else {
+        if queue.lines == WAITING {
             queue.dropped += 1;
+            return;
+        }
+        queue.lines += 1;
+        queue.text.extend_from_slice(line);
+        if queue.writer == Writer::Waiting {
+            queue.writer = Writer::Resting;
+            self.changed.notify_all();
         }
     }
 
     /// Lasts as long as the program. What cannot be written is lost: there is nowhere to say so.
     fn write(&self, mut out: impl Write, json: bool) {
+        let mut text = Vec::new();
         loop {
-            let mut queue = self.queue();
-            queue.writing = false;
-            self.changed.notify_all();
-            let is_idle = |queue: &mut Queue| queue.lines.is_empty();
-            queue = self
-                .changed
-                .wait_while(queue, is_idle)
-                .unwrap_or_else(PoisonError::into_inner);
-            let line = queue.lines.pop_front().unwrap_or_default();
-            let dropped = std::mem::take(&mut queue.dropped);
-            queue.writing = true;
+            let mut queue = self.next();
+            text.clear();
+            mem::swap(&mut text, &mut queue.text);
+            queue.lines = 0;
+            let dropped = mem::take(&mut queue.dropped);
+            queue.writer = Writer::Writing;
             drop(queue);
-            let _ = out.write_all(&line);
+            let _ = out.write_all(&text);
             if dropped > 0 {
                 let _ = writeln!(out, "{}", notice(dropped, json));
             }
+            self.rest();
         }
+    }
+
+    /// Waits until there is a line.
+    fn next(&self) -> MutexGuard<'_, Queue> {
+        let is_empty = |queue: &mut Queue| {
+            queue.writer = Writer::Waiting;
+            queue.lines == 0
+        };
+        self.changed
+            .wait_while(self.queue(), is_empty)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rest(&self) {
+        let mut queue = self.queue();
+        queue.writer = Writer::Resting;
+        self.changed.notify_all();
+        let may_rest = |queue: &mut Queue| !queue.is_last;
+        drop(self.changed.wait_timeout_while(queue, TOGETHER, may_rest));
     }
 }
 

@@ -22,7 +22,7 @@ pub fn text(role: Role, text: &str) -> Cow<'_, str> {
     if canonical.contains('\r') {
         canonical = Cow::Owned(canonical.replace("\r\n", "\n").replace('\r', "\n"));
     }
-    if is_nfc_quick(canonical.chars()) != IsNormalized::Yes {
+    if !is_nfc(&canonical) {
         canonical = Cow::Owned(canonical.nfc().collect());
     }
     match canonical {
@@ -45,20 +45,29 @@ pub fn arguments(arguments: &str) -> Cow<'_, str> {
 /// For comparing a text that we posted with what the upstream shows of it, which may be trimmed
 /// or wrapped anew: every run of white space is one space.
 pub fn squashed(text: &str) -> String {
-    let mut words = text.split_whitespace();
     let mut squashed = String::with_capacity(text.len());
-    if let Some(first) = words.next() {
-        squashed.push_str(first);
-    }
-    for word in words {
-        squashed.push(' ');
+    let mut push = |word: &str| {
+        if !squashed.is_empty() {
+            squashed.push(' ');
+        }
         squashed.push_str(word);
+    };
+    // Most texts have no other white space, and it is found faster.
+    if text.is_ascii() && !text.contains('\u{b}') {
+        text.split_ascii_whitespace().for_each(&mut push);
+        return squashed;
     }
-    if is_nfc_quick(squashed.chars()) == IsNormalized::Yes {
+    text.split_whitespace().for_each(&mut push);
+    if is_nfc(&squashed) {
         squashed
     } else {
         squashed.nfc().collect()
     }
+}
+
+/// Whether it is known at a glance that NFC would leave the text as it is.
+fn is_nfc(text: &str) -> bool {
+    text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes
 }
 
 /// Each pattern is looked for once per block, and never again once no whole block of it is left, so
@@ -87,6 +96,8 @@ fn without_reasoning(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -126,6 +137,15 @@ mod tests {
             arguments("{\"a\":{\"c\":3,\"d\":2},\"b\":1}"),
         );
         assert_eq!(arguments(" not json "), "not json");
+    }
+
+    proptest! {
+        #[test]
+        fn every_run_of_white_space_is_one_space(text in "(\\PC|[a-c \t\n\r\u{b}\u{c}\u{1c}\u{a0}]){0,30}") {
+            let words: Vec<&str> = text.split_whitespace().collect();
+
+            prop_assert_eq!(squashed(&text), words.join(" ").nfc().collect::<String>());
+        }
     }
 
     #[test]

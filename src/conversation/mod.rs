@@ -11,12 +11,14 @@ pub mod side;
 pub mod transcript;
 
 use std::fmt;
+use std::iter::repeat_n;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::form::Form;
 use crate::ids::{Handle, ResponseId, Tenant};
 use crate::secret::Secret;
+use salt::Salt;
 
 /// One request's share of a conversation, whichever endpoint it came in by.
 #[derive(Clone)]
@@ -49,11 +51,12 @@ pub struct Turn {
 impl Turn {
     /// One for each of so many answers to the same request.
     pub fn choices(self, choices: usize) -> Vec<Self> {
-        let of = |choice: usize| Self {
+        let of = |(turn, choice): (Self, usize)| Self {
             choice: u8::try_from(choice).unwrap_or(u8::MAX),
-            ..self.clone()
+            ..turn
         };
-        (0..choices).map(of).collect()
+        // The last one is the turn itself: a single one costs no copy.
+        repeat_n(self, choices).zip(0..).map(of).collect()
     }
 }
 
@@ -85,7 +88,21 @@ pub struct Keep {
 #[derive(Clone)]
 pub struct Caller {
     pub tenant: Tenant,
+    /// By which the upstream counts: its calls are paced, and slowed down, together.
+    pub account: Tenant,
     pub key: Secret,
+}
+
+impl Caller {
+    /// Whoever presents this upstream key.
+    pub fn of_key(salt: &Salt, key: Secret) -> Self {
+        let tenant = salt.tenant_of_key(key.expose());
+        Self {
+            tenant,
+            account: tenant,
+            key,
+        }
+    }
 }
 
 impl fmt::Debug for Turn {

@@ -8,8 +8,10 @@ use sha2::Sha256;
 use crate::ids::Tenant;
 
 /// 32 random bytes. Without them no hash that we keep can be tried against guesses.
+///
+/// Held as HMAC's state after the key, which each hash would otherwise take in anew.
 #[derive(Clone)]
-pub struct Salt([u8; 32]);
+pub struct Salt(Hmac<Sha256>);
 
 impl fmt::Debug for Salt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,12 +23,12 @@ impl Salt {
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
-        Ok(Self(bytes))
+        Ok(Self::fixed(bytes))
     }
 
     /// One that was random when it was made.
-    pub const fn fixed(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    pub fn fixed(bytes: [u8; 32]) -> Self {
+        Self(Hmac::new_from_slice(&bytes).expect("HMAC takes keys of any length"))
     }
 
     /// The tenant of whoever presents this upstream key.
@@ -45,8 +47,7 @@ impl Salt {
         purpose: &'a str,
         fields: impl IntoIterator<Item = &'a [u8]>,
     ) -> [u8; 32] {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        let mut mac = self.0.clone();
         for field in std::iter::once(purpose.as_bytes()).chain(fields) {
             mac.update(&(field.len() as u64).to_le_bytes());
             mac.update(field);

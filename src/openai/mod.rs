@@ -69,6 +69,7 @@ impl Envelope {
         Self {
             caller: Caller {
                 tenant: Tenant([0; 32]),
+                account: Tenant([0; 32]),
                 key: Secret::new("placeholder"),
             },
             handle: None,

@@ -6,6 +6,7 @@
 
 use super::baseline;
 use super::listing::{Line, Listing};
+use crate::conversation::salt::Salt;
 use crate::ids::Mark;
 use crate::planted::{Bug, is_planted};
 use crate::store::Seen;
@@ -29,8 +30,8 @@ pub struct Reading {
 
 /// Looks for the text with this mark, posted after a read that ended with `seen`, and for what
 /// follows it.
-pub fn read_off(seen: &Seen, posted: Mark, listing: &Listing) -> Reading {
-    let view = |newest_first| View::new(seen, posted, listing, newest_first);
+pub fn read_off(salt: &Salt, seen: &Seen, posted: Mark, listing: &Listing) -> Reading {
+    let view = |newest_first| View::new(salt, (seen, posted), listing, newest_first);
     if is_planted(Bug::TakesTheLastMessage) {
         let newest_first = baseline::newest_first(seen, listing).unwrap_or_default();
         return view(newest_first).last_message();
@@ -60,7 +61,12 @@ struct View<'a> {
 impl<'a> View<'a> {
     const CERTAIN: u8 = 7;
 
-    fn new(seen: &Seen, posted: Mark, listing: &'a Listing, newest_first: bool) -> Self {
+    fn new(
+        salt: &Salt,
+        (seen, posted): (&Seen, Mark),
+        listing: &'a Listing,
+        newest_first: bool,
+    ) -> Self {
         let begins = seen.keys.is_empty();
         let mut messages: Vec<&Line> = listing.lines.iter().collect();
         if newest_first {
@@ -68,7 +74,7 @@ impl<'a> View<'a> {
         }
         let known = baseline::known(seen, &messages, newest_first);
         let is_ours =
-            |line: &&Line| line.message.role != Some(Role::Assistant) && line.mark == posted;
+            |line: &&Line| line.message.role != Some(Role::Assistant) && line.mark(salt) == posted;
         let ours = match known {
             Some(known) => {
                 let beyond = messages.iter().skip(known).position(is_ours);
@@ -202,7 +208,6 @@ mod tests {
 
     use super::*;
     use crate::conversation::canonical::squashed;
-    use crate::conversation::salt::Salt;
     use crate::run::listing::mark;
     use crate::upstream::Thread;
 
@@ -222,18 +227,20 @@ mod tests {
         message(Role::Assistant, text)
     }
 
-    const SALT: Salt = Salt::fixed([7; 32]);
+    fn salt() -> Salt {
+        Salt::fixed([7; 32])
+    }
 
     fn thread(messages: Vec<Message>) -> Listing {
         let thread = Thread {
             messages,
             ..Thread::default()
         };
-        Listing::of(&SALT, thread)
+        Listing::of(&salt(), thread)
     }
 
     fn read_off(seen: &Seen, posted: &str, listing: &Listing) -> Reading {
-        super::read_off(seen, mark(&SALT, posted), listing)
+        super::read_off(&salt(), seen, mark(&salt(), posted), listing)
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub async fn listing(salt: &Salt, thread: Thread) -> Listing {
         return Listing::of(salt, thread);
     }
     let salt = salt.clone();
-    apart(move || Listing::of(&salt, thread)).await
+    apart(move || Listing::whole(&salt, thread)).await
 }
 
 async fn apart<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {

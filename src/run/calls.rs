@@ -44,7 +44,7 @@ const READS: usize = 4096;
 pub struct Calls {
     upstream: Arc<dyn Upstream>,
     metrics: Arc<Metrics>,
-    salt: Salt,
+    pub salt: Salt,
     /// By upstream key: what holds up its calls.
     pauses: DashMap<Tenant, Pause>,
     /// How long a 429 holds them up that does not say how long.
@@ -120,23 +120,23 @@ impl Calls {
 
     /// No run is under way on this thread any more: it may be read to see how the upstream is.
     pub fn leave(&self, caller: &Caller, thread: &ThreadId) {
-        self.breaker.leave(&self.key(caller), thread);
+        self.breaker.leave(&caller.account, thread);
     }
 
     pub async fn post(&self, caller: &Caller, message: &NewMessage) -> Result<Posted, PostError> {
-        let key = self.key(caller);
+        let key = &caller.account;
         self.pass(caller).await.map_err(PostError::Failing)?;
         if let Some(thread) = &message.thread {
-            self.breaker.enter(&key, thread);
+            self.breaker.enter(key, thread);
         }
-        if let Some(wait) = self.paused_for(&key).filter(|wait| *wait > LONGEST_WAIT) {
+        if let Some(wait) = self.paused_for(key).filter(|wait| *wait > LONGEST_WAIT) {
             return Err(PostError::Refused(Refusal {
                 status: 429,
                 retry_after: Some(wait),
                 words: String::new(),
             }));
         }
-        self.pause_over(&key).await;
+        self.pause_over(key).await;
         let _place = self.place().await.ok_or(PostError::Crowded)?;
         let answer = match self.upstream.post(&caller.key, message).await {
             Ok(posted) => Ok(Posted {
@@ -149,7 +149,7 @@ impl Calls {
             })),
             Err(error) => Err(error),
         };
-        let result = self.note_post(&key, message, &answer);
+        let result = self.note_post(key, message, &answer);
         self.metrics.upstream_call(Call::Post, result);
         answer
     }
@@ -202,11 +202,11 @@ impl Calls {
     }
 
     pub async fn read(&self, caller: &Caller, thread: &ThreadId) -> Result<Listing, ReadError> {
-        let key = self.key(caller);
-        if let Some(from) = self.breaker.enter(&key, thread) {
+        let key = &caller.account;
+        if let Some(from) = self.breaker.enter(key, thread) {
             sleep_until(from).await;
         }
-        self.read_as(&key, caller, thread).await
+        self.read_as(key, caller, thread).await
     }
 
     /// As [`Calls::read`], of a thread on which somebody else's run may be under way: no sooner than
@@ -283,13 +283,13 @@ impl Calls {
     /// Whether something new may be posted; else, after how long to ask again. A try that is due
     /// is made here.
     pub async fn pass(&self, caller: &Caller) -> Result<(), Duration> {
-        let key = self.key(caller);
-        match self.breaker.pass(&key) {
+        let key = &caller.account;
+        match self.breaker.pass(key) {
             Pass::Go => Ok(()),
             Pass::Closed(wait) => Err(wait),
             Pass::Try(thread) => {
                 // What it shows is of no interest; whether the upstream is back stands with the breaker.
-                let _ = self.read_as(&key, caller, &thread).await;
+                let _ = self.read_as(key, caller, &thread).await;
                 self.closed_for(caller).map_or(Ok(()), Err)
             }
         }
@@ -297,18 +297,13 @@ impl Calls {
 
     /// How long nothing new is posted for this caller, as far as is known.
     pub fn closed_for(&self, caller: &Caller) -> Option<Duration> {
-        self.breaker.closed_for(&self.key(caller))
+        self.breaker.closed_for(&caller.account)
     }
 
     /// Waiting is bounded by time, not by how many wait.
     async fn place(&self) -> Option<SemaphorePermit<'_>> {
         let place = timeout(self.patience, self.places.acquire()).await;
         place.ok()?.ok()
-    }
-
-    /// Whose calls are slowed down together.
-    pub fn key(&self, caller: &Caller) -> Tenant {
-        self.salt.tenant_of_key(caller.key.expose())
     }
 
     fn paused_for(&self, key: &Tenant) -> Option<Duration> {

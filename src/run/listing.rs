@@ -18,7 +18,8 @@ pub struct Listing {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     pub message: Message,
-    pub mark: Mark,
+    /// `None` where it is worked out when it is asked for, which it mostly never is.
+    mark: Option<Mark>,
     /// Of its id, or else of all that it shows.
     pub key: Short,
 }
@@ -35,14 +36,24 @@ impl Listing {
             failure: thread.failure,
         }
     }
+
+    /// With all worked out that may be asked for.
+    pub fn whole(salt: &Salt, thread: Thread) -> Self {
+        let mut listing = Self::of(salt, thread);
+        for line in &mut listing.lines {
+            line.mark = Some(line.mark(salt));
+        }
+        listing
+    }
 }
 
 impl Line {
     fn of(salt: &Salt, message: Message) -> Self {
-        let mark = mark(salt, &message.text);
+        let mut mark = None;
         let key = match &message.id {
             Some(id) => salt.hash("message id", [id.as_bytes()]),
             None => {
+                let mark = *mark.insert(self::mark(salt, &message.text));
                 let role = [match message.role {
                     Some(Role::User) => 1,
                     Some(Role::Assistant) => 2,
@@ -58,6 +69,11 @@ impl Line {
             mark,
             key: cut(&key),
         }
+    }
+
+    /// What its text is found by.
+    pub fn mark(&self, salt: &Salt) -> Mark {
+        self.mark.unwrap_or_else(|| mark(salt, &self.message.text))
     }
 }
 

@@ -81,7 +81,7 @@ impl Poll<'_> {
     /// Polls to the end. `grown` is told the answer's text whenever a read shows any.
     pub async fn follow(&self, accepted: &Accepted, mut grown: impl FnMut(u32, &str)) -> Ended {
         let _followed = self.calls.follow();
-        let rhythm = self.pace.rhythm(&self.calls.key(self.caller));
+        let rhythm = self.pace.rhythm(&self.caller.account);
         let now = Instant::now();
         let mut progress = Progress {
             posted: now,
@@ -120,7 +120,7 @@ impl Poll<'_> {
                     progress.failures = 0;
                     progress.unseen = false;
                     progress.lost_once = false;
-                    let reading = read_off(&accepted.seen, self.mark, &listing);
+                    let reading = read_off(&self.calls.salt, &accepted.seen, self.mark, &listing);
                     grown(progress.polls, reading.text.as_deref().unwrap_or_default());
                     match self.judge(&mut progress, &listing, reading) {
                         Some(ended) => {

@@ -11,6 +11,7 @@ use super::calls::Calls;
 use super::listing::Listing;
 use super::pace::Pace;
 use crate::conversation::Caller;
+use crate::conversation::salt::Salt;
 use crate::ids::Mark;
 use crate::planted::{Bug, is_planted};
 use crate::store::Seen;
@@ -244,7 +245,7 @@ impl Post<'_> {
             sleep(gap).await;
             let read = self.calls.read_at_last(self.caller, thread, self.limit);
             match read.await {
-                Ok(shown) if is_shown(&seen, mark, &shown) => {
+                Ok(shown) if is_shown(&self.calls.salt, &seen, mark, &shown) => {
                     // This read was a poll: whatever it says of the run, the next one says too.
                     return Ok(Accepted {
                         posted: Posted {
@@ -265,8 +266,8 @@ impl Post<'_> {
 
 /// Whether our message is in the thread; where the read does not reach back to the last one, an
 /// older message may be equal, and it cannot be told.
-fn is_shown(seen: &Seen, mark: Mark, listing: &Listing) -> bool {
-    let reading = read_off(seen, mark, listing);
+fn is_shown(salt: &Salt, seen: &Seen, mark: Mark, listing: &Listing) -> bool {
+    let reading = read_off(salt, seen, mark, listing);
     reading.ours && reading.overlaps
 }
 

@@ -155,7 +155,7 @@ pub async fn recollect(
 
 /// What one read shows of an answer, if it is the one that was there.
 fn recognise(shared: &Shared, left: &Turn, listing: &Listing) -> Option<(Reading, Finish)> {
-    let reading = read_off(&left.seen, left.posted, listing);
+    let reading = read_off(&shared.salt, &left.seen, left.posted, listing);
     let finish = match listing.status {
         Some(RunStatus::Incomplete) => Finish::Length,
         _ => Finish::Stop,

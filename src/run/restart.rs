@@ -63,8 +63,11 @@ impl Runner {
     /// Takes up the runs of every tenant that an earlier process has left under way.
     pub fn resume_all(&self, key: &Secret) {
         for tenant in self.0.left.tenants() {
-            let key = key.clone();
-            self.resume(&Caller { tenant, key });
+            self.resume(&Caller {
+                tenant,
+                account: self.0.salt.tenant_of_key(key.expose()),
+                key: key.clone(),
+            });
         }
     }
 

@@ -15,6 +15,7 @@ use super::listener::Peer;
 use super::refusal::Refusal;
 use crate::conversation;
 use crate::conversation::salt::Salt;
+use crate::ids::Tenant;
 use crate::run::live::Runner;
 use crate::secret::Secret;
 use crate::store::callers::CallerKeys;
@@ -60,14 +61,22 @@ impl Access {
 pub struct Gate {
     access: Arc<Access>,
     salt: Salt,
+    /// The account of the key that the proxy holds, if it holds one.
+    held: Tenant,
     wrong_keys: Arc<WrongKeys>,
 }
 
 impl Gate {
     pub fn new(access: Access, salt: Salt) -> Self {
+        let held = match &access {
+            Access::Held { key, .. } => key.expose(),
+            Access::PassThrough | Access::Sandbox => "",
+        };
+        let held = salt.tenant_of_key(held);
         Self {
             access: Arc::new(access),
             salt,
+            held,
             wrong_keys: Arc::default(),
         }
     }
@@ -84,8 +93,7 @@ impl Gate {
         match &*self.access {
             Access::PassThrough => {
                 let key = presented(headers)?.ok_or(Refusal::MissingKey)?;
-                let tenant = self.salt.tenant_of_key(key.expose());
-                Ok(conversation::Caller { tenant, key })
+                Ok(conversation::Caller::of_key(&self.salt, key))
             }
             Access::Held {
                 key,
@@ -103,6 +111,7 @@ impl Gate {
                 };
                 Ok(conversation::Caller {
                     tenant: self.salt.tenant_named(name),
+                    account: self.held,
                     key: key.clone(),
                 })
             }
@@ -112,9 +121,11 @@ impl Gate {
                     Err(Refusal::WrongKey(_)) => None,
                     key => key?,
                 };
+                let key = key.unwrap_or_else(|| Secret::new("sandbox"));
                 Ok(conversation::Caller {
                     tenant: self.salt.tenant_named(ANYONE),
-                    key: key.unwrap_or_else(|| Secret::new("sandbox")),
+                    account: self.salt.tenant_of_key(key.expose()),
+                    key,
                 })
             }
         }

@@ -181,6 +181,7 @@ mod tests {
         }
         let caller = Caller {
             tenant: Tenant([0; 32]),
+            account: Tenant([0; 32]),
             key: Secret::new("sk"),
         };
         envelope(&heads, &headers, caller)

@@ -11,6 +11,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use memchr::memchr2;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
@@ -240,6 +241,11 @@ async fn apart<R: Send + 'static>(
 }
 
 fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // Keeping track of the place costs as much again, and is of use to an error alone.
+    serde_json::from_slice(bytes).or_else(|_| placed(bytes))
+}
+
+fn placed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -279,27 +285,35 @@ fn fingerprint(route: &str, json: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(route.as_bytes());
     hash.update([0]);
-    let mut in_string = false;
-    let mut escaped = false;
-    let is_kept = |byte: &u8| {
-        if in_string {
-            in_string = escaped || *byte != b'"';
-            escaped = !escaped && *byte == b'\\';
-            return true;
-        }
-        in_string = *byte == b'"';
-        !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-    };
-    let mut is_kept = is_kept;
     let mut start = 0;
-    for (at, byte) in json.iter().enumerate() {
-        if !is_kept(byte) {
-            hash.update(json.get(start..at).unwrap_or_default());
-            start = at + 1;
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                hash.update(json.get(start..at).unwrap_or_default());
+                start = at + 1;
+            }
+            b'"' => at = end_of_string(json, at),
+            _ => {}
         }
+        at += 1;
     }
     hash.update(json.get(start..).unwrap_or_default());
     hash.finalize().into()
+}
+
+/// Where the string that begins here has its other quotation mark.
+fn end_of_string(json: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(next) = json.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += next;
+        if json.get(at) == Some(&b'"') {
+            return at;
+        }
+        // Whatever is escaped.
+        at += 2;
+    }
+    json.len()
 }
 
 #[cfg(test)]

@@ -56,6 +56,11 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Has everything queued so far written, and waits for it.
     fn flushed(&self) -> Flushed<'_>;
 
+    /// Whether anything is written at all: what nobody keeps need not be worded.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// Whether writing has failed, and nothing is written any more, or is about to: what is under way
     /// is still written, as far as there is space.
     fn is_degraded(&self) -> bool;
@@ -70,6 +75,10 @@ impl Backend for Nowhere {
 
     fn flushed(&self) -> Flushed<'_> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn keeps(&self) -> bool {
+        false
     }
 
     fn is_degraded(&self) -> bool {

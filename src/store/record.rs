@@ -171,27 +171,75 @@ pub fn branch(branch: &Branch, used: Moment) -> Option<Vec<u8>> {
 
 pub fn read_branch(key: &[u8], value: &[u8]) -> Result<(BranchId, Branch, Moment), Unreadable> {
     let line: BranchLine<'_> = value_of(value)?;
-    let branch = Branch {
-        tenant: line.tenant,
-        handles: line.handles.into_iter().map(handle).collect(),
-        narrow: line.narrow.map(str::to_owned),
-        thread: Some(ThreadId(line.thread.into())),
-        tip: line.tip,
-        window: line.window,
-        instructions: line.instructions,
-        state: if line.open {
-            State::Open
-        } else {
-            State::Closed
-        },
-        seen: line.seen,
-        passed: line.passed,
-        doubted: true,
-        beside: None,
-        origin: line.origin.map(BranchId),
-        form: line.form,
-    };
-    Ok((BranchId(number(key)?), branch, line.used))
+    let used = line.used;
+    Ok((BranchId(number(key)?), line.into_branch(), used))
+}
+
+/// A branch as small as it can be: as it is written down.
+#[derive(Clone, Debug)]
+pub struct Line(Box<[u8]>);
+
+/// A branch that an earlier process has left, and what is asked of each.
+#[derive(Clone, Debug)]
+pub struct Rested {
+    pub id: BranchId,
+    pub used: Moment,
+    pub tip: Fingerprint,
+    pub passed: VecDeque<Fingerprint>,
+    pub line: Line,
+}
+
+impl Line {
+    /// `None` for a branch that has no thread.
+    pub fn of(branch: &Branch, used: Moment) -> Option<Self> {
+        self::branch(branch, used).map(|bytes| Self(bytes.into()))
+    }
+
+    pub fn branch(&self, doubted: bool) -> Branch {
+        let line: BranchLine<'_> = value_of(&self.0).expect("it was made of one, or read once");
+        Branch {
+            doubted,
+            ..line.into_branch()
+        }
+    }
+}
+
+impl Rested {
+    pub fn read(key: &[u8], value: &[u8]) -> Result<Self, Unreadable> {
+        let line: BranchLine<'_> = value_of(value)?;
+        Ok(Self {
+            id: BranchId(number(key)?),
+            used: line.used,
+            tip: line.tip,
+            passed: line.passed,
+            line: Line(value.into()),
+        })
+    }
+}
+
+impl BranchLine<'_> {
+    fn into_branch(self) -> Branch {
+        Branch {
+            tenant: self.tenant,
+            handles: self.handles.into_iter().map(handle).collect(),
+            narrow: self.narrow.map(str::to_owned),
+            thread: Some(ThreadId(self.thread.into())),
+            tip: self.tip,
+            window: self.window,
+            instructions: self.instructions,
+            state: if self.open {
+                State::Open
+            } else {
+                State::Closed
+            },
+            seen: self.seen,
+            passed: self.passed,
+            doubted: true,
+            beside: None,
+            origin: self.origin.map(BranchId),
+            form: self.form,
+        }
+    }
 }
 
 /// The key of a record that is known by a number, in the numbers' order.

@@ -2,14 +2,14 @@
 
 use super::backend::Table;
 use super::conversations::Made;
-use super::record::{self, Turn, TurnId, Unreadable};
-use super::{Branch, BranchId, HandleKey, HandleRecord};
+use super::record::{self, Rested, Turn, TurnId, Unreadable};
+use super::{HandleKey, HandleRecord};
 use crate::clock::Moment;
 
 /// Every record that was found.
 #[derive(Debug, Default)]
 pub struct Restored {
-    pub branches: Vec<(BranchId, Branch, Moment)>,
+    pub branches: Vec<Rested>,
     pub handles: Vec<(HandleKey, HandleRecord)>,
     pub turns: Vec<(TurnId, Turn)>,
     pub conversations: Vec<(HandleKey, Made)>,
@@ -19,7 +19,7 @@ impl Restored {
     /// Takes one record as it was written.
     pub fn take(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Unreadable> {
         match table {
-            Table::Branches => self.branches.push(record::read_branch(key, value)?),
+            Table::Branches => self.branches.push(Rested::read(key, value)?),
             Table::Handles => self.handles.push(record::read_handle(key, value)?),
             Table::Turns => self.turns.push(record::read_turn(key, value)?),
             Table::Conversations => {
@@ -32,7 +32,7 @@ impl Restored {
 
     /// The newest moment that any record names.
     pub fn newest(&self) -> Option<Moment> {
-        let used = self.branches.iter().map(|(_, _, used)| *used);
+        let used = self.branches.iter().map(|branch| branch.used);
         let turns = self.turns.iter().filter_map(|(_, turn)| {
             let times = turn.times;
             let told = times.told.map(|(_, last)| last);

@@ -55,6 +55,7 @@ pub fn envelope(golden: &Golden) -> Envelope {
     Envelope {
         caller: Caller {
             tenant: Tenant([0; 32]),
+            account: Tenant([0; 32]),
             key: Secret::new("placeholder"),
         },
         handle: None,

@@ -373,10 +373,7 @@ impl Person {
             .map(|(at, text)| message(at, text))
             .collect();
         let turn = Turn {
-            caller: Caller {
-                tenant: world.salt.tenant_of_key(self.key),
-                key: Secret::new(self.key),
-            },
+            caller: Caller::of_key(&world.salt, Secret::new(self.key)),
             model: "m".to_owned(),
             instructions: None,
             history,

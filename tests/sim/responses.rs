@@ -121,10 +121,7 @@ impl Person {
     /// What was answered is found again, by its caller alone, and as it was told.
     pub async fn finds(&self, world: &World, id: ResponseId, answer: &str) {
         let process = world.process().await;
-        let caller = |key: &str| Caller {
-            tenant: world.salt.tenant_of_key(key),
-            key: Secret::new(key),
-        };
+        let caller = |key: &str| Caller::of_key(&world.salt, Secret::new(key));
         let stranger = ["key-a", "key-b"].into_iter().find(|key| *key != self.key);
         if process
             .runner

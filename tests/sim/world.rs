@@ -253,10 +253,7 @@ impl World {
         let runner = Runner::new(&self.config, foundation);
         for key in ["key-a", "key-b"] {
             if self.dice.one_in(2) {
-                runner.resume(&Caller {
-                    tenant: self.salt.tenant_of_key(key),
-                    key: Secret::new(key),
-                });
+                runner.resume(&Caller::of_key(&self.salt, Secret::new(key)));
             }
         }
         self.process.send_replace(Some(Process {
@@ -283,7 +280,7 @@ impl World {
             let is_known = restored
                 .branches
                 .iter()
-                .any(|(_, branch, _)| branch.tip == *tip || branch.passed.contains(tip));
+                .any(|left| left.tip == *tip || left.passed.contains(tip));
             if !is_known {
                 wrong(|| "an acknowledged turn is forgotten".to_owned());
             }

@@ -10,6 +10,7 @@
 mod child;
 mod contender;
 mod drive;
+mod fill;
 mod floor;
 mod herd;
 mod hold;
@@ -43,6 +44,7 @@ use process::Folder;
 
 use crate::contender::{Contender, Ground, Pace, Store};
 use crate::peers::Peer;
+use crate::store::By;
 
 /// Measures the proxy beside the bare libraries, and beside what people would use in its place
 #[derive(Parser)]
@@ -70,6 +72,9 @@ struct Whole {
     /// Rounds of each rate; an odd number has a middle
     #[arg(long)]
     rounds: Option<usize>,
+    /// How many conversations the largest state holds; a million by default
+    #[arg(long)]
+    conversations: Option<usize>,
     /// Where lag against polls is drawn
     #[arg(long, default_value = "target/lag.svg")]
     svg: PathBuf,
@@ -191,7 +196,13 @@ fn compare(arguments: &Whole) -> io::Result<()> {
             }
             Mode::Lag => delayed(&ground, quick, &peers)?,
             Mode::Hold => held(&ground, quick, &peers)?,
-            Mode::Store => store::run(&ground, [1000, if quick { 20_000 } else { 1_000_000 }])?,
+            Mode::Store => {
+                let few = [(1000, By::Turns), (20_000, By::Turns)];
+                let most = if quick { 20_000 } else { 1_000_000 };
+                let most = (arguments.conversations.unwrap_or(most), By::Fill);
+                let few = if quick { &few[..1] } else { &few };
+                store::run(&ground, &[few, &[most]].concat())?;
+            }
         }
     }
     println!("\n{}", machine::described());

@@ -101,6 +101,9 @@ impl Upstream for AtOnce {
     }
 }
 
+/// The upstream key that every caller brings.
+pub const KEY: &str = "sk-bench";
+
 /// The proxy without its listener.
 #[derive(Clone)]
 pub struct Rig {
@@ -159,7 +162,7 @@ impl Rig {
     pub async fn ask(&self, conversation: &str, body: String, is_dry: bool) -> io::Result<Reply> {
         let mut request = Request::post("/v1/chat/completions")
             .header("host", "localhost")
-            .header("authorization", "Bearer sk-bench")
+            .header("authorization", format!("Bearer {KEY}"))
             .header("content-type", "application/json")
             .header("x-conversation-id", conversation);
         if is_dry {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use process::free_address;
@@ -16,9 +17,10 @@ pub fn run(ground: &Ground, starts: usize) -> io::Result<()> {
     for (name, store) in [("memory", Store::Memory), ("disk", Store::Disk)] {
         let (mut times, mut resident) = (Vec::new(), Vec::new());
         for _ in 0..starts {
-            let (took, held) = started(ground, store)?;
-            times.push(took.as_secs_f64() * 1000.0);
-            resident.push(held as f64 / 1024.0 / 1024.0);
+            let folder = ground.folder.path().join("state-start");
+            let started = started(ground, store, &folder, 100_000)?;
+            times.push(started.took.as_secs_f64() * 1000.0);
+            resident.push(started.held as f64 / 1024.0 / 1024.0);
         }
         rows.push(vec![
             format!("proxy, {name}"),
@@ -36,24 +38,37 @@ pub fn run(ground: &Ground, starts: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// How long the first answer took, and what is held a little later.
-fn started(ground: &Ground, store: Store) -> io::Result<(Duration, u64)> {
+/// A start.
+pub struct Started {
+    /// Until the first answer.
+    pub took: Duration,
+    /// A little later, and at most until then.
+    pub held: u64,
+    pub peak: u64,
+}
+
+/// Starts on this state, with room for so many conversations.
+pub fn started(ground: &Ground, store: Store, state: &Path, room: usize) -> io::Result<Started> {
     let address: SocketAddr = free_address()?;
-    let state = ground.folder.path().join("state-start");
     let listen = address.to_string();
-    let mut command = ground.proxy(&listen, &listen, (store, Pace::Learned), &state);
+    let mut command = ground.proxy(&listen, &listen, (store, Pace::Learned), state);
+    command.env("CHATURDATA_PROXY_CONVERSATIONS__MAX", room.to_string());
     let complaints = ground.folder.path().join("start.log");
     let began = Instant::now();
     let mut process = Process::start(&mut command, &complaints)?;
     while page(address, "/livez").is_err() {
-        if began.elapsed() > Duration::from_secs(20) || process.has_ended() {
+        if began.elapsed() > Duration::from_secs(60) || process.has_ended() {
             return Err(io::Error::other("it does not answer"));
         }
         std::thread::sleep(Duration::from_micros(200));
     }
     let took = began.elapsed();
     std::thread::sleep(Duration::from_millis(300));
-    let held = process.held()?.resident;
+    let held = process.held()?;
     process.stop()?;
-    Ok((took, held))
+    Ok(Started {
+        took,
+        held: held.resident,
+        peak: held.peak,
+    })
 }

@@ -15,10 +15,12 @@ use chaturdata_proxy::store::backend::Nowhere;
 use chaturdata_proxy::store::disk::{Disk, FILE, Opened};
 use tokio::task::JoinSet;
 
-use crate::contender::Ground;
+use crate::contender::{Ground, Store};
 use crate::drive::words;
+use crate::fill::fill;
 use crate::rig::{AtOnce, Memory, Rig};
 use crate::spread::Numbers;
+use crate::start::{Started, started};
 use crate::table::{self, median, shown};
 use crate::wire;
 
@@ -27,12 +29,23 @@ const TIMED: usize = 2000;
 const TOGETHER: usize = 64;
 const CHARACTERS: usize = 100;
 
+/// How the conversations come about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Whole turns of the proxy.
+    Turns,
+    /// What turns write, without the rest of them.
+    Fill,
+}
+
 /// What one state of so many conversations showed.
 struct Seen {
     count: usize,
     bytes: u64,
     compacted: u64,
     open: Duration,
+    /// Of the program: from exec to the first answer, and what it holds then and at most.
+    started: Started,
     /// In microseconds.
     look_up: f64,
     turn: f64,
@@ -41,27 +54,29 @@ struct Seen {
     evicting_most: f64,
 }
 
-pub fn run(ground: &Ground, counts: [usize; 2]) -> io::Result<()> {
+pub fn run(ground: &Ground, plan: &[(usize, By)]) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let mut seen = Vec::new();
-    for count in counts {
-        let folder = ground.folder.path().join(format!("store-{count}"));
-        seen.push(runtime.block_on(measured(ground, count, &folder))?);
+    for (at, (count, by)) in plan.iter().enumerate() {
+        let folder = ground.folder.path().join(format!("store-{at}"));
+        seen.push(runtime.block_on(measured(ground, (*count, *by), &folder))?);
         fs::remove_dir_all(folder)?;
     }
-    let per = |bytes: u64, seen: &Seen| bytes as f64 / seen.count as f64;
-    let line = |name: &str, of: &dyn Fn(&Seen) -> f64, digits, wanted: &str| {
-        let [few, many] = [&seen[0], &seen[1]].map(of);
-        vec![
-            name.to_owned(),
-            shown(few, digits),
-            shown(many, digits),
-            shown(many / few, 2),
-            wanted.to_owned(),
-        ]
+    let ratio = |of: &dyn Fn(&Seen) -> f64| match seen.as_slice() {
+        [few, .., many] => shown(of(many) / of(few), 2),
+        _ => "-".to_owned(),
     };
+    let line = |name: &str, of: &dyn Fn(&Seen) -> f64, digits, wanted: &str| {
+        let mut cells = vec![name.to_owned()];
+        cells.extend(seen.iter().map(|seen| shown(of(seen), digits)));
+        cells.extend([ratio(of), wanted.to_owned()]);
+        cells
+    };
+    let per = |bytes: u64, seen: &Seen| bytes as f64 / seen.count as f64;
+    let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let rows = [
         line("file, bytes each", &|seen| per(seen.bytes, seen), 0, "700"),
         line(
@@ -70,11 +85,19 @@ pub fn run(ground: &Ground, counts: [usize; 2]) -> io::Result<()> {
             0,
             "400",
         ),
+        line("open, ms", &|seen| ms(seen.open), 1, "2000"),
         line(
-            "open, ms",
-            &|seen| seen.open.as_secs_f64() * 1000.0,
-            1,
-            "2000",
+            "the program's first 200, ms",
+            &|seen| ms(seen.started.took),
+            0,
+            "",
+        ),
+        line("it holds, MiB", &|seen| mib(seen.started.held), 0, ""),
+        line(
+            "it held at most, MiB",
+            &|seen| mib(seen.started.peak),
+            0,
+            "",
         ),
         line("look-up, us", &|seen| seen.look_up, 1, "x 1.5"),
         line("a turn with its writes, us", &|seen| seen.turn, 1, "x 1.5"),
@@ -86,8 +109,15 @@ pub fn run(ground: &Ground, counts: [usize; 2]) -> io::Result<()> {
             "50",
         ),
     ];
-    let [few, many] = counts.map(|count| format!("{count} conversations"));
-    table::print("store", &["", &few, &many, "ratio", "at most"], &rows);
+    let heads = plan.iter().map(|(count, by)| match by {
+        By::Turns => format!("{count} turns"),
+        By::Fill => format!("{count} filled in"),
+    });
+    let heads: Vec<String> = heads.collect();
+    let mut head = vec![""];
+    head.extend(heads.iter().map(String::as_str));
+    head.extend(["ratio", "at most"]);
+    table::print("store", &head, &rows);
     Ok(())
 }
 
@@ -141,15 +171,24 @@ impl State {
     }
 }
 
-async fn measured(ground: &Ground, count: usize, folder: &Path) -> io::Result<Seen> {
+async fn measured(ground: &Ground, (count, by): (usize, By), folder: &Path) -> io::Result<Seen> {
     let room = 4 * count + 10_000;
     let upstream = AtOnce::new();
-    let (rig, disk) = State::open(folder)?.rig(&upstream, room);
+    let state = State::open(folder)?;
     let began = Instant::now();
-    turns(&rig, 0..count, 4 * TOGETHER).await?;
-    rig.shut_down().await;
-    drop(rig);
-    disk.close().await;
+    match by {
+        By::Turns => {
+            let (rig, disk) = state.rig(&upstream, room);
+            turns(&rig, 0..count, 4 * TOGETHER).await?;
+            rig.shut_down().await;
+            drop(rig);
+            disk.close().await;
+        }
+        By::Fill => {
+            fill(&state.disk, &state.salt, 0..count, name).await?;
+            state.disk.close().await;
+        }
+    }
     println!(
         "{count} conversations begun in {:.0} s",
         began.elapsed().as_secs_f64()
@@ -158,6 +197,7 @@ async fn measured(ground: &Ground, count: usize, folder: &Path) -> io::Result<Se
     let bytes = size()?;
     compact(&ground.binary, folder)?;
     let compacted = size()?;
+    let started = started(ground, Store::Disk, folder, room)?;
 
     let began = Instant::now();
     let state = State::open(folder)?;
@@ -176,6 +216,7 @@ async fn measured(ground: &Ground, count: usize, folder: &Path) -> io::Result<Se
         bytes,
         compacted,
         open,
+        started,
         look_up,
         turn,
         evicting_p50,
@@ -267,8 +308,11 @@ async fn evicting(folder: &Path, upstream: &Arc<AtOnce>, count: usize) -> io::Re
     Ok((median(times), most))
 }
 
+/// As long as the names that programs make up, and in no order.
 fn name(number: usize) -> String {
-    format!("conversation-{number}")
+    let mut numbers = Numbers::new(number as u64);
+    let mut word = || (numbers.share() * 2_f64.powi(52)) as u64;
+    format!("chat-{:013x}-{:013x}-{:03}", word(), word(), number % 1000)
 }
 
 fn prompt(number: usize) -> String {

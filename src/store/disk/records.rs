@@ -1,6 +1,10 @@
 //! Records as the file holds them: each with a version and a check of its own, verified on every read.
 
 use std::borrow::Cow;
+use std::mem;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError,
@@ -54,6 +58,17 @@ pub fn begin(db: &Database, facts: &Facts) -> Result<(), redb::Error> {
     Ok(())
 }
 
+/// Of several writes to one place the last alone, place by place: neighbours share pages.
+pub fn last_of_each(writes: &[Write]) -> Vec<&Write> {
+    fn place(write: &Write) -> (Table, &[u8]) {
+        (write.table, &write.key)
+    }
+    let mut last: Vec<&Write> = writes.iter().rev().collect();
+    last.sort_by(|one, other| place(one).cmp(&place(other)));
+    last.dedup_by(|one, other| place(one) == place(other));
+    last
+}
+
 /// Writes records in their order, all of them or none, and returns once they are durable.
 pub fn write<'a>(
     db: &Database,
@@ -97,16 +112,79 @@ pub fn write<'a>(
 /// Hands over every record, verified. The first that is not whole ends it.
 pub fn read(db: &Database, read: &mut Read<'_>) -> Result<Facts, Fault> {
     let facts = facts(db)?;
+    let (sender, batches) = mpsc::sync_channel(BATCHES);
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| verified_batches(db, sender));
+        for batch in batches {
+            batch.each(read)?;
+        }
+        reading.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })?;
+    Ok(facts)
+}
+
+/// Reads while what was read before is being taken.
+fn verified_batches(db: &Database, batches: SyncSender<Batch>) -> Result<(), Fault> {
     for table in Table::ALL {
+        let mut batch = Batch::of(table);
         each(db, table, |key, value| {
             let value =
                 value.ok_or_else(|| Fault::Damaged(format!("a record of {}", table.as_str())))?;
-            read(table, key, value).map_err(|Unreadable| {
-                Fault::Damaged(format!("a record of {} means nothing", table.as_str()))
-            })
+            batch.push(key, value);
+            if batch.bytes.len() < Batch::FULL {
+                return Ok(());
+            }
+            // Nobody takes any more where one could not be taken.
+            let full = mem::replace(&mut batch, Batch::of(table));
+            batches
+                .send(full)
+                .map_err(|_| Fault::Damaged(String::new()))
         })?;
+        let _ = batches.send(batch);
     }
-    Ok(facts)
+    Ok(())
+}
+
+/// How many batches are read ahead.
+const BATCHES: usize = 4;
+
+/// Some records of a table.
+struct Batch {
+    table: Table,
+    bytes: Vec<u8>,
+    /// How long each key and each value is.
+    lengths: Vec<(usize, usize)>,
+}
+
+impl Batch {
+    const FULL: usize = 256 << 10;
+
+    fn of(table: Table) -> Self {
+        Self {
+            table,
+            bytes: Vec::new(),
+            lengths: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.bytes.extend(key);
+        self.bytes.extend(value);
+        self.lengths.push((key.len(), value.len()));
+    }
+
+    fn each(&self, read: &mut Read<'_>) -> Result<(), Fault> {
+        let mut rest = self.bytes.as_slice();
+        for (key, value) in &self.lengths {
+            let (record, others) = rest.split_at(key + value);
+            let (key, value) = record.split_at(*key);
+            rest = others;
+            read(self.table, key, value).map_err(|Unreadable| {
+                Fault::Damaged(format!("a record of {} means nothing", self.table.as_str()))
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// Hands over every record of a table; `None` stands for one that is not whole.
@@ -184,8 +262,9 @@ fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = db.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     // A second sync, after which the file says for sure which commit is its last: damage to that one
-    // is then refused, and not taken for a commit that never came to its end.
-    transaction.set_quick_repair(true);
+    // is then refused, and not taken for a commit that never came to its end. What a quick repair needs
+    // beside that is not written: every page is looked at when the file is opened.
+    transaction.set_two_phase_commit(true);
     Ok(transaction)
 }
 
@@ -350,8 +429,9 @@ mod tests {
         })
         .unwrap();
 
-        let (id, branch, _) = &restored.branches[0];
-        assert_eq!((id.0, branch.form), (4, None));
+        let rested = &restored.branches[0];
+        let branch = rested.line.branch(true);
+        assert_eq!((rested.id.0, branch.form), (4, None));
         assert_eq!(branch.thread.as_ref().unwrap().to_string(), "th_1");
         let (_, turn) = &restored.turns[0];
         assert_eq!((turn.branch, &turn.kept), (4, &None));

@@ -1,7 +1,8 @@
 //! Writes what is queued: all of it in one go, then the next.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::Database;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::warn;
@@ -47,13 +48,15 @@ struct Queue {
     bytes: usize,
     /// How many units were ever queued.
     queued: u64,
+    /// How many of them are durable.
+    durable: u64,
+    /// Those who wait for so many to be durable, in the order in which that comes.
+    waiting: VecDeque<(u64, oneshot::Sender<()>)>,
     is_closing: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// How many units are durable, of all that were ever queued.
-    durable: u64,
     is_degraded: bool,
     is_closed: bool,
 }
@@ -130,17 +133,18 @@ impl Backend for Disk {
     }
 
     fn flushed(&self) -> Flushed<'_> {
-        let wanted = self.0.queue().queued;
-        let mut progress = self.0.progress.subscribe();
-        Box::pin(async move {
-            let reached = progress
-                .wait_for(|progress| progress.takes_no_more() || progress.durable >= wanted)
-                .await;
-            match reached {
-                Ok(progress) if !progress.takes_no_more() => Ok(()),
-                _ => Err(Unwritten),
-            }
-        })
+        let mut queue = self.0.queue();
+        // Looked at under the lock, as it is changed: who comes later than that is never told.
+        if self.0.progress().takes_no_more() {
+            return Box::pin(ready(Err(Unwritten)));
+        }
+        if queue.durable == queue.queued {
+            return Box::pin(ready(Ok(())));
+        }
+        let (durable, reached) = oneshot::channel();
+        let wanted = queue.queued;
+        queue.waiting.push_back((wanted, durable));
+        Box::pin(async move { reached.await.map_err(|_| Unwritten) })
     }
 
     fn is_degraded(&self) -> bool {
@@ -180,6 +184,7 @@ impl Shared {
         let mut queue = self.queue();
         queue.writes = Vec::new();
         queue.bytes = 0;
+        queue.waiting = VecDeque::new();
         let is_first = self
             .progress
             .send_if_modified(|progress| !mem::replace(&mut progress.is_degraded, true));
@@ -189,6 +194,21 @@ impl Shared {
                 why,
                 "the state cannot be written: requests go on, but a restart would not know of them"
             );
+        }
+    }
+
+    /// So many units are durable: tells those who wait for that, and wakes nobody else.
+    fn reach(&self, count: u64) {
+        let mut queue = self.queue();
+        queue.durable = count;
+        let reached = queue
+            .waiting
+            .partition_point(|(wanted, _)| *wanted <= count);
+        let reached: Vec<_> = queue.waiting.drain(..reached).collect();
+        drop(queue);
+        for (_, durable) in reached {
+            // Who has gone meanwhile need not know.
+            let _ = durable.send(());
         }
     }
 
@@ -216,7 +236,8 @@ struct End(Arc<Shared>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        let _queue = self.0.queue();
+        let mut queue = self.0.queue();
+        queue.waiting = VecDeque::new();
         self.0
             .progress
             .send_modify(|progress| progress.is_closed = true);
@@ -238,9 +259,7 @@ async fn serve(end: End, open: Open) {
         match timeout(SLOWEST, written).await {
             Ok(Ok((file, Ok(())))) => {
                 open = Some(file);
-                shared
-                    .progress
-                    .send_modify(|progress| progress.durable = count);
+                shared.reach(count);
             }
             Ok(Ok((file, Err(why)))) => {
                 shared.degrade(&why);
@@ -258,7 +277,8 @@ async fn serve(end: End, open: Open) {
 
 impl Open {
     fn write(&mut self, writes: &[Write]) -> Result<(), String> {
-        let write = AssertUnwindSafe(|| records::write(&self.db, writes, now()));
+        let write =
+            AssertUnwindSafe(|| records::write(&self.db, records::last_of_each(writes), now()));
         match catch_unwind(write) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),

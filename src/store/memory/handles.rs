@@ -2,9 +2,12 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::{Slot, Store, put, take};
+use dashmap::DashMap;
+use sha2::{Digest, Sha256};
+
+use super::{PARTS, Slot, Store, put, take};
 use crate::clock::Moment;
-use crate::ids::Handle;
+use crate::ids::{Handle, cut};
 use crate::store::backend::{Table, Write};
 use crate::store::record;
 use crate::store::{BranchId, HandleKey, HandleRecord, State};
@@ -12,9 +15,56 @@ use crate::store::{BranchId, HandleKey, HandleRecord, State};
 /// How many names may lead to one branch; the oldest make room.
 const HANDLES_PER_BRANCH: usize = 16;
 
+/// Where names lead, each known by the beginning of a hash: names are long, and nobody lists them.
+#[derive(Debug)]
+pub struct Handles(DashMap<Name, HandleRecord>);
+
+/// 128 bits, so that nobody finds two names that are taken for one.
+type Name = [u8; 16];
+
+impl Default for Handles {
+    fn default() -> Self {
+        Self(DashMap::with_shard_amount(PARTS))
+    }
+}
+
+impl Handles {
+    pub fn insert(&self, key: &HandleKey, record: HandleRecord) {
+        self.0.insert(name(key), record);
+    }
+
+    fn leads_to(&self, key: &HandleKey) -> Option<HandleRecord> {
+        self.0.get(&name(key)).map(|record| *record)
+    }
+
+    /// Where it leads by now, if to nothing yet then here.
+    fn insert_new(&self, key: &HandleKey, record: HandleRecord) -> HandleRecord {
+        *self.0.entry(name(key)).or_insert(record)
+    }
+
+    fn end_delta(&self, key: &HandleKey) -> Option<HandleRecord> {
+        let mut record = self.0.get_mut(&name(key))?;
+        record.delta = false;
+        Some(*record)
+    }
+
+    /// Whether it led there.
+    fn remove(&self, key: &HandleKey, branch: BranchId) -> bool {
+        let leads_there = |_: &Name, record: &HandleRecord| record.branch == branch;
+        self.0.remove_if(&name(key), leads_there).is_some()
+    }
+}
+
+fn name((tenant, handle): &HandleKey) -> Name {
+    let hash = Sha256::new()
+        .chain_update(tenant.0)
+        .chain_update(handle.0.as_bytes());
+    cut(&hash.finalize().into())
+}
+
 impl Store {
     pub fn handle(&self, key: &HandleKey) -> Option<HandleRecord> {
-        self.handles.get(key).map(|record| *record)
+        self.handles.leads_to(key)
     }
 
     /// Makes a handle lead to this branch, unless the branch is forgotten.
@@ -45,7 +95,7 @@ impl Store {
         {
             self.drop_handle(&key, known.branch);
         }
-        let claimed = *self.handles.entry(key.clone()).or_insert(record) == record;
+        let claimed = self.handles.insert_new(&key, record) == record;
         if claimed {
             self.change(slot, |branch| branch.handles.push(handle.clone()));
         }
@@ -69,7 +119,7 @@ impl Store {
     /// conversation whose new thread never came about is still found where it was.
     fn lead(&self, key: &HandleKey, record: HandleRecord, slot: &Slot) {
         let _links = self.links();
-        self.handles.insert(key.clone(), record);
+        self.handles.insert(key, record);
         if slot.is_written() {
             self.backend.queue(vec![put_handle(key, record)]);
         }
@@ -85,10 +135,7 @@ impl Store {
             return;
         }
         let _links = self.links();
-        let Some(record) = self.handles.get_mut(key).map(|mut record| {
-            record.delta = false;
-            *record
-        }) else {
+        let Some(record) = self.handles.end_delta(key) else {
             return;
         };
         if self
@@ -102,11 +149,7 @@ impl Store {
     /// Forgets a handle, if it leads to this branch.
     pub fn drop_handle(&self, key: &HandleKey, id: BranchId) {
         let _links = self.links();
-        if self
-            .handles
-            .remove_if(key, |_, record| record.branch == id)
-            .is_some()
-        {
+        if self.handles.remove(key, id) {
             let key = record::handle_key(key);
             self.backend.queue(vec![take(Table::Handles, key)]);
         }

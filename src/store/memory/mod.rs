@@ -1,10 +1,12 @@
 //! The records as a concurrent map, bounded by count and age, and written through to a backend.
 
 mod handles;
+mod order;
+mod points;
+mod slot;
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -14,14 +16,17 @@ use crate::ids::Fingerprint;
 use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Table, Unwritten, Write};
 use crate::store::conversations::Conversations;
-use crate::store::record::{self, Turn, TurnId};
-use crate::store::{Branch, BranchId, HandleKey, HandleRecord, Lease, LeaseLock, PASSED, State};
+use crate::store::record::{self, Rested, Turn, TurnId};
+use crate::store::{Branch, BranchId, HandleKey, HandleRecord, Lease, PASSED, State};
 
-/// How many branches one fingerprint may lead to; the oldest make room.
-const BRANCHES_PER_POINT: usize = 32;
+use handles::Handles;
+use order::Order;
+use points::Points;
+pub use slot::Slot;
 
-/// How many busy branches are passed over in the search for one to forget.
-const BUSY_PASSED_OVER: usize = 1024;
+/// In how many parts a map of what is remembered falls: each is made larger by itself, and even where
+/// there are millions nobody waits long for that.
+const PARTS: usize = 256;
 
 /// How much is remembered, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -37,94 +42,16 @@ pub struct Store {
     pub backend: Arc<dyn Backend>,
     clock: Clock,
     branches: DashMap<BranchId, Arc<Slot>>,
-    /// Every tip that is or was, and the branches that have passed it.
-    points: DashMap<Fingerprint, Vec<BranchId>>,
-    handles: DashMap<HandleKey, HandleRecord>,
+    points: Points,
+    handles: Handles,
     pub conversations: Conversations,
     /// Held while a handle is made to lead elsewhere and that is queued, so that the backend sees such
     /// changes in their order.
     links: Mutex<()>,
     next_branch: AtomicU64,
     next_turn: AtomicU64,
-    /// Branches in the order they were last used; an entry that was used since is passed over.
-    order: Mutex<VecDeque<Use>>,
-    /// Numbers the uses: several may fall into one moment.
-    next_use: AtomicU64,
+    order: Mutex<Order>,
     bounds: Bounds,
-}
-
-/// A branch's record, and what guards it.
-#[derive(Debug)]
-pub struct Slot {
-    pub id: BranchId,
-    pub lease: LeaseLock,
-    /// Requests that wait for the lease.
-    pub waiting: AtomicUsize,
-    /// The backend has this branch, and so the handles that lead to it.
-    written: AtomicBool,
-    record: Mutex<Record>,
-}
-
-#[derive(Debug)]
-struct Record {
-    branch: Branch,
-    used: Moment,
-    /// The number of its last use.
-    last: u64,
-    forgotten: bool,
-}
-
-/// That a branch was used.
-#[derive(Clone, Copy, Debug)]
-struct Use {
-    number: u64,
-    at: Moment,
-    branch: BranchId,
-}
-
-impl Slot {
-    fn new(id: BranchId, branch: Branch, used: Moment) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            lease: LeaseLock::default(),
-            waiting: AtomicUsize::new(0),
-            written: AtomicBool::new(false),
-            record: Mutex::new(Record {
-                branch,
-                used,
-                last: 0,
-                forgotten: false,
-            }),
-        })
-    }
-
-    /// A copy of the record as it is.
-    pub fn branch(&self) -> Branch {
-        self.lock().branch.clone()
-    }
-
-    /// Looks at the record without copying it. Must not wait.
-    pub fn look<T>(&self, look: impl FnOnce(&Branch) -> T) -> T {
-        look(&self.lock().branch)
-    }
-
-    fn used(&self) -> Moment {
-        self.lock().used
-    }
-
-    fn last_use(&self) -> u64 {
-        self.lock().last
-    }
-
-    fn is_written(&self) -> bool {
-        self.written.load(Ordering::Acquire)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Record> {
-        // A panic while a record was changed leaves a whole record: every change is one assignment
-        // after another of values that are already made.
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Store {
@@ -132,49 +59,35 @@ impl Store {
         Self {
             backend,
             clock,
-            branches: DashMap::new(),
-            points: DashMap::new(),
-            handles: DashMap::new(),
+            branches: DashMap::with_shard_amount(PARTS),
+            points: Points::default(),
+            handles: Handles::default(),
             conversations: Conversations::default(),
             links: Mutex::new(()),
             next_branch: AtomicU64::new(0),
             next_turn: AtomicU64::new(0),
-            order: Mutex::new(VecDeque::new()),
-            next_use: AtomicU64::new(1),
+            order: Mutex::default(),
             bounds,
         }
     }
 
     /// Takes up what an earlier process has left, before anybody asks.
-    pub fn restore(
-        &self,
-        mut branches: Vec<(BranchId, Branch, Moment)>,
-        handles: Vec<(HandleKey, HandleRecord)>,
-    ) {
-        branches.sort_by_key(|(id, _, used)| (*used, *id));
-        let newest = branches.iter().map(|(id, _, _)| id.0 + 1).max();
+    pub fn restore(&self, mut branches: Vec<Rested>, handles: Vec<(HandleKey, HandleRecord)>) {
+        branches.sort_unstable_by_key(|branch| (branch.used, branch.id));
+        let newest = branches.iter().map(|branch| branch.id.0 + 1).max();
         self.next_branch
             .fetch_max(newest.unwrap_or_default(), Ordering::Relaxed);
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, branch, used) in branches {
+        self.order().restore(branches.into_iter().map(|branch| {
             for point in branch.passed.iter().chain([&branch.tip]) {
-                self.point(*point, id);
+                self.points.add(*point, branch.id);
             }
-            let slot = Slot::new(id, branch, used);
-            slot.written.store(true, Ordering::Release);
-            let number = self.next_use.fetch_add(1, Ordering::Relaxed);
-            slot.lock().last = number;
-            self.branches.insert(id, slot);
-            order.push_back(Use {
-                number,
-                at: used,
-                branch: id,
-            });
-        }
-        drop(order);
+            let slot = Slot::restored(branch.id, branch.line, branch.used);
+            self.branches.insert(branch.id, slot.clone());
+            slot
+        }));
         for (key, leads) in handles {
             if self.branches.contains_key(&leads.branch) {
-                self.handles.insert(key, leads);
+                self.handles.insert(&key, leads);
             } else {
                 let key = record::handle_key(&key);
                 self.backend.queue(vec![take(Table::Handles, key)]);
@@ -200,6 +113,9 @@ impl Store {
     }
 
     pub fn write_turn(&self, id: TurnId, turn: &Turn) {
+        if !self.backend.keeps() {
+            return;
+        }
         self.backend.queue(vec![put_turn(id, turn)]);
     }
 
@@ -258,17 +174,18 @@ impl Store {
         let Some((_, slot)) = self.branches.remove(&id) else {
             return;
         };
-        let branch = {
+        let (branch, last) = {
             let mut record = slot.lock();
             record.forgotten = true;
             if slot.is_written() {
                 let key = record::numbered(id.0);
                 self.backend.queue(vec![take(Table::Branches, key)]);
             }
-            record.branch.clone()
+            (record.branch(), record.last)
         };
+        self.order().remove(last);
         for point in branch.passed.iter().chain([&branch.tip]) {
-            self.unpoint(*point, id);
+            self.points.remove(*point, id);
         }
         for handle in branch.handles {
             self.drop_handle(&(branch.tenant, handle), id);
@@ -277,9 +194,8 @@ impl Store {
 
     /// The branches that have this transcript as their tip, or had it, newest first.
     pub fn at(&self, point: &Fingerprint) -> Vec<Arc<Slot>> {
-        let ids = self.points.get(point).map(|ids| ids.clone());
-        ids.unwrap_or_default()
-            .into_iter()
+        let ids = self.points.at(point);
+        ids.into_iter()
             .rev()
             .filter_map(|id| self.branch(id))
             .collect()
@@ -298,12 +214,15 @@ impl Store {
         change: impl FnOnce(&mut Branch) -> T,
     ) -> T {
         let mut record = slot.lock();
-        let changed = change(&mut record.branch);
+        let changed = record.change(change);
+        if !self.backend.keeps() {
+            return changed;
+        }
         let mut unit: Vec<Write> = turn
             .map(|(id, turn)| put_turn(id, turn))
             .into_iter()
             .collect();
-        let bytes = record::branch(&record.branch, record.used).filter(|_| !record.forgotten);
+        let bytes = record.line().filter(|_| !record.forgotten);
         let Some(bytes) = bytes else {
             self.backend.queue(unit);
             return changed;
@@ -317,14 +236,17 @@ impl Store {
                 .for_each(|write| self.backend.queue(vec![write.clone()]));
             unit.clear();
         }
-        if slot.written.load(Ordering::Relaxed) {
+        if slot.is_written() {
             self.backend.queue(unit);
             return changed;
         }
         let _links = self.links();
-        slot.written.store(true, Ordering::Relaxed);
-        for name in &record.branch.handles {
-            let key = (record.branch.tenant, name.clone());
+        slot.is_now_written();
+        let Branch {
+            tenant, handles, ..
+        } = record.branch();
+        for name in handles {
+            let key = (tenant, name);
             let leads_here = self.handle(&key).filter(|leads| leads.branch == slot.id);
             unit.extend(leads_here.map(|leads| handles::put_handle(&key, leads)));
         }
@@ -356,107 +278,19 @@ impl Store {
             (before, branch.tip, dropped.flatten())
         });
         if let Some(dropped) = dropped {
-            self.unpoint(dropped, slot.id);
+            self.points.remove(dropped, slot.id);
         }
         if !self.branches.contains_key(&slot.id) {
             return;
         }
         for point in before.into_iter().chain([tip]) {
-            self.point(point, slot.id);
+            self.points.add(point, slot.id);
         }
         self.touch(slot);
     }
 
     fn kept(&self, id: BranchId) -> Option<Arc<Slot>> {
         self.branches.get(&id).map(|slot| slot.clone())
-    }
-
-    fn point(&self, point: Fingerprint, id: BranchId) {
-        let mut ids = self.points.entry(point).or_default();
-        if !ids.contains(&id) {
-            if ids.len() >= BRANCHES_PER_POINT {
-                ids.remove(0);
-            }
-            ids.push(id);
-        }
-    }
-
-    fn unpoint(&self, point: Fingerprint, id: BranchId) {
-        if let Some(mut ids) = self.points.get_mut(&point) {
-            ids.retain(|other| *other != id);
-        }
-        self.points.remove_if(&point, |_, ids| ids.is_empty());
-    }
-
-    /// Notes that a branch is used, and makes room for it.
-    fn touch(&self, slot: &Slot) {
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.now();
-        let number = self.next_use.fetch_add(1, Ordering::Relaxed);
-        let mut record = slot.lock();
-        (record.used, record.last) = (now, number);
-        drop(record);
-        order.push_back(Use {
-            number,
-            at: now,
-            branch: slot.id,
-        });
-        let expired = self.expired(&mut order, now);
-        self.compact(&mut order);
-        drop(order);
-        // Nobody can claim a branch between the decision to forget it and its end.
-        for (id, _lease) in expired {
-            self.forget(id);
-        }
-    }
-
-    /// Takes out of the order what is too old, or too much, with the leases of those branches.
-    fn expired(&self, order: &mut VecDeque<Use>, now: Moment) -> Vec<(BranchId, Lease)> {
-        let mut expired = Vec::new();
-        let mut busy = Vec::new();
-        while let Some(oldest) = order.pop_front() {
-            let Some(slot) = self.kept(oldest.branch) else {
-                continue;
-            };
-            if slot.last_use() != oldest.number {
-                continue;
-            }
-            let remaining = self.branches.len().saturating_sub(expired.len());
-            let old = now.since(oldest.at) > self.bounds.max_age;
-            if !old && remaining <= self.bounds.max {
-                order.push_front(oldest);
-                break;
-            }
-            // A lease that cannot be had means a run under way: it is kept.
-            if let Ok(lease) = slot.lease.clone().try_lock_owned() {
-                expired.push((oldest.branch, lease));
-            } else {
-                busy.push(oldest);
-                if busy.len() == BUSY_PASSED_OVER {
-                    break;
-                }
-            }
-        }
-        if busy.len() == BUSY_PASSED_OVER {
-            // They are looked at again once the others have been.
-            order.extend(busy);
-        } else {
-            busy.into_iter()
-                .rev()
-                .for_each(|used| order.push_front(used));
-        }
-        expired
-    }
-
-    /// Drops entries of branches that were used since, once they outnumber the others.
-    fn compact(&self, order: &mut VecDeque<Use>) {
-        if order.len() <= 2 * self.branches.len() + 1024 {
-            return;
-        }
-        order.retain(|used| {
-            let slot = self.kept(used.branch);
-            slot.is_some_and(|slot| slot.last_use() == used.number)
-        });
     }
 }
 

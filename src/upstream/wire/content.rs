@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::UNIX_EPOCH;
 
-use serde_json::{Map, Value};
+use serde_json_borrow::{ObjectAsVec as Object, Value};
 
 use crate::upstream::{Annotation, Message, Role};
 
@@ -11,7 +11,7 @@ use crate::upstream::{Annotation, Message, Role};
 const MILLISECONDS: f64 = 1e11;
 
 /// `None` where the value carries nothing at all.
-pub fn message(value: &Value) -> Option<Message> {
+pub fn message(value: &Value<'_>) -> Option<Message> {
     let mut text = Text::default();
     let Value::Object(fields) = value else {
         text.content(value);
@@ -36,15 +36,15 @@ pub fn message(value: &Value) -> Option<Message> {
 }
 
 /// An id, as text or as a number.
-pub fn id(value: &Value) -> Option<String> {
+pub fn id(value: &Value<'_>) -> Option<String> {
     match value {
-        Value::String(id) if !id.is_empty() => Some(id.clone()),
+        Value::Str(id) if !id.is_empty() => Some(id.to_string()),
         Value::Number(id) => Some(id.to_string()),
         _ => None,
     }
 }
 
-fn role(value: &Value) -> Option<Role> {
+fn role(value: &Value<'_>) -> Option<Role> {
     match value.as_str()? {
         "user" => Some(Role::User),
         "assistant" => Some(Role::Assistant),
@@ -52,10 +52,10 @@ fn role(value: &Value) -> Option<Role> {
     }
 }
 
-fn seconds(value: &Value) -> Option<f64> {
+fn seconds(value: &Value<'_>) -> Option<f64> {
     let seconds = match value {
         Value::Number(seconds) => seconds.as_f64()?,
-        Value::String(text) => match text.parse() {
+        Value::Str(text) => match text.parse() {
             Ok(seconds) => seconds,
             Err(_) => humantime::parse_rfc3339_weak(text)
                 .ok()?
@@ -82,17 +82,17 @@ struct Text {
 }
 
 impl Text {
-    fn content(&mut self, content: &Value) {
+    fn content(&mut self, content: &Value<'_>) {
         match content {
             Value::Null => {}
-            Value::String(text) => self.push(text),
+            Value::Str(text) => self.push(text),
             Value::Bool(_) | Value::Number(_) => self.push(&content.to_string()),
             Value::Array(parts) => parts.iter().for_each(|part| self.content(part)),
             Value::Object(part) => self.part(part),
         }
     }
 
-    fn part(&mut self, part: &Map<String, Value>) {
+    fn part(&mut self, part: &Object<'_>) {
         match part.get("type").and_then(Value::as_str) {
             None if part.contains_key("text") => self.words(part.get("text")),
             Some("text" | "output_text" | "input_text") => self.words(part.get("text")),
@@ -106,7 +106,7 @@ impl Text {
     }
 
     /// Text as a bare string, or as `value` beside its annotations.
-    fn words(&mut self, text: Option<&Value>) {
+    fn words(&mut self, text: Option<&Value<'_>>) {
         let Some(Value::Object(text)) = text else {
             if let Some(text) = text {
                 self.content(text);
@@ -143,11 +143,15 @@ impl Text {
 }
 
 /// A source, its offsets held within a text of so many characters.
-fn annotation(value: &Value, chars: usize) -> Option<Annotation> {
+fn annotation(value: &Value<'_>, chars: usize) -> Option<Annotation> {
+    let value = value.as_object()?;
     if value.get("type")?.as_str()? != "url_citation" {
         return None;
     }
-    let source = value.get("url_citation").unwrap_or(value);
+    let source = match value.get("url_citation") {
+        Some(source) => source.as_object()?,
+        None => value,
+    };
     let offset = |name| {
         let offset = source.get(name).or_else(|| value.get(name))?.as_u64()?;
         usize::try_from(offset).ok()
@@ -166,16 +170,16 @@ fn annotation(value: &Value, chars: usize) -> Option<Annotation> {
 }
 
 /// `part.name` as text, or `part.name.field`.
-fn inner<'a>(part: &'a Map<String, Value>, name: &str, field: &str) -> Option<&'a str> {
+fn inner<'a>(part: &'a Object<'_>, name: &str, field: &str) -> Option<&'a str> {
     let value = part.get(name)?;
     value
         .as_str()
-        .or_else(|| value.get(field)?.as_str())
+        .or_else(|| value.as_object()?.get(field)?.as_str())
         .filter(|text| !text.is_empty())
 }
 
 /// What stands for content that is not text.
-fn note(kind: &str, part: &Map<String, Value>) -> String {
+fn note(kind: &str, part: &Object<'_>) -> String {
     let id = inner(part, kind, "file_id")
         .or_else(|| inner(part, kind, "id"))
         .or_else(|| inner(part, "file_id", ""))
@@ -219,9 +223,13 @@ mod tests {
 
     use super::*;
 
+    fn read(value: &serde_json::Value) -> Option<Message> {
+        message(&serde_json::from_str(&value.to_string()).unwrap())
+    }
+
     #[expect(clippy::needless_pass_by_value, reason = "json! makes values")]
-    fn check(content: Value, expected: &str) {
-        let message = message(&json!({"id": "m", "content": content})).unwrap();
+    fn check(content: serde_json::Value, expected: &str) {
+        let message = read(&json!({"id": "m", "content": content})).unwrap();
         assert_eq!(message.text, expected, "{content}");
     }
 
@@ -252,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_not_text_becomes_an_image_or_a_note() {
-        let image = |url: Value| json!([{"type": "image_url", "image_url": url}]);
+        let image = |url: serde_json::Value| json!([{"type": "image_url", "image_url": url}]);
         let file = json!({"file_id": "file_1"});
 
         check(
@@ -305,8 +313,8 @@ mod tests {
             json!(""),
         ];
 
-        assert!(kept.iter().all(|value| message(value).is_some()));
-        assert!(skipped.iter().all(|value| message(value).is_none()));
+        assert!(kept.iter().all(|value| read(value).is_some()));
+        assert!(skipped.iter().all(|value| read(value).is_none()));
     }
 
     #[test]
@@ -357,7 +365,7 @@ mod tests {
         ];
 
         for (value, id, role, created_at) in table {
-            let message = message(&value).unwrap();
+            let message = read(&value).unwrap();
 
             assert_eq!(
                 (message.id.as_deref(), message.role, message.created_at),
@@ -379,7 +387,7 @@ mod tests {
         let value =
             json!({"content": [{"type": "text", "text": "né"}, {"type": "text", "text": cited}]});
 
-        let message = message(&value).unwrap();
+        let message = read(&value).unwrap();
 
         let seen: Vec<_> = message
             .annotations

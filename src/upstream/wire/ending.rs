@@ -1,6 +1,6 @@
 //! How a run stands, and the upstream's own words for what went wrong.
 
-use serde_json::{Map, Value};
+use serde_json_borrow::{ObjectAsVec as Object, Value};
 
 use crate::upstream::RunStatus;
 
@@ -8,9 +8,9 @@ use crate::upstream::RunStatus;
 pub const WORDS: usize = 500;
 
 /// `None` where there is none that can be read. Words that are not known are pending.
-pub fn status(body: &Map<String, Value>) -> Option<RunStatus> {
+pub fn status(body: &Object<'_>) -> Option<RunStatus> {
     let word = match body.get("run_status")? {
-        Value::String(word) => word,
+        Value::Str(word) => word,
         Value::Object(run) => run.get("status")?.as_str()?,
         _ => return None,
     };
@@ -26,7 +26,7 @@ pub fn status(body: &Map<String, Value>) -> Option<RunStatus> {
 }
 
 /// Why a run ended badly; elsewhere `message` may be a courtesy.
-pub fn failure(status: Option<RunStatus>, body: &Map<String, Value>) -> Option<String> {
+pub fn failure(status: Option<RunStatus>, body: &Object<'_>) -> Option<String> {
     match status? {
         RunStatus::Pending | RunStatus::Completed => None,
         RunStatus::Incomplete | RunStatus::Expired | RunStatus::Cancelled | RunStatus::Failed => {
@@ -38,8 +38,8 @@ pub fn failure(status: Option<RunStatus>, body: &Map<String, Value>) -> Option<S
 }
 
 /// The words of an error, wherever they stand.
-pub fn complaint(body: &Map<String, Value>) -> Option<String> {
-    let text = |value: &Value| {
+pub fn complaint(body: &Object<'_>) -> Option<String> {
+    let text = |value: &Value<'_>| {
         let text = value.as_str()?.trim();
         (!text.is_empty()).then(|| text.to_owned())
     };
@@ -65,8 +65,9 @@ pub fn capped(words: &str) -> String {
 mod tests {
     use super::*;
 
-    fn object(body: &str) -> Map<String, Value> {
-        serde_json::from_str(body).unwrap()
+    fn object(body: &str) -> Object<'_> {
+        let value: Value<'_> = serde_json::from_str(body).unwrap();
+        value.as_object().unwrap().clone()
     }
 
     #[test]
@@ -122,7 +123,8 @@ mod tests {
         ];
 
         for (fields, expected) in table {
-            let body = object(&format!("{{{fields}}}"));
+            let body = format!("{{{fields}}}");
+            let body = object(&body);
 
             let words = failure(status(&body), &body);
 

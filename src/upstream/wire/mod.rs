@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use self::ending::{capped, complaint, failure, status};
 use super::{Busy, PostError, Posted, ReadError, Refusal, Thread, ThreadId};
@@ -75,7 +75,7 @@ impl Answered {
         }
     }
 
-    fn json(&self) -> Option<Value> {
+    fn json(&self) -> Option<Value<'_>> {
         let body: &[u8] = &self.body;
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         serde_json::from_slice(body).ok()
@@ -90,7 +90,7 @@ impl Answered {
         }
         let words = match self.json() {
             Some(Value::Object(body)) => complaint(&body),
-            Some(Value::String(text)) => Some(text),
+            Some(Value::Str(text)) => Some(text.into_owned()),
             Some(_) => None,
             None => std::str::from_utf8(&self.body).ok().map(str::to_owned),
         };
@@ -402,7 +402,7 @@ mod tests {
             any::<f64>().prop_map(|n| format!("{n:e}")),
             any::<i64>().prop_map(|n| n.to_string()),
             "text|image_url|url_citation|failed|é\\)|\\PC{0,6}"
-                .prop_map(|s| Value::String(s).to_string()),
+                .prop_map(|s| serde_json::Value::String(s).to_string()),
         ];
         leaf.prop_recursive(5, 60, 6, move |inner| {
             prop_oneof![

@@ -62,10 +62,7 @@ impl Rig {
     }
 
     fn caller(&self, key: &str) -> Caller {
-        Caller {
-            tenant: self.home.salt.tenant_of_key(key),
-            key: Secret::new(key),
-        }
+        Caller::of_key(&self.home.salt, Secret::new(key))
     }
 
     fn owner(&self) -> Caller {

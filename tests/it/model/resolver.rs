@@ -424,6 +424,7 @@ pub fn turn(ask: &Ask) -> Turn {
     Turn {
         caller: Caller {
             tenant: Tenant([ask.tenant; 32]),
+            account: Tenant([ask.tenant; 32]),
             key: Secret::new("k"),
         },
         model: "m".to_owned(),

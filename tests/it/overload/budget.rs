@@ -107,6 +107,7 @@ async fn polled(seed: u64, per_second: f64, lasting: Duration) -> Seen {
         let tenant = run.saturating_sub(HOG - 1);
         let caller = Caller {
             tenant: salt.tenant_named(&tenant.to_string()),
+            account: salt.tenant_of_key("sk-upstream"),
             key: Secret::new("sk-upstream"),
         };
         let begins = Instant::now() + Duration::from_millis(numbers.below(3000));
@@ -117,7 +118,7 @@ async fn polled(seed: u64, per_second: f64, lasting: Duration) -> Seen {
             let _followed = proxied.follow();
             let mut polls = 0;
             let polling = async {
-                let rhythm = pace.rhythm(&proxied.key(&caller));
+                let rhythm = pace.rhythm(&caller.account);
                 let accepted = Instant::now();
                 loop {
                     let beat = Beat {

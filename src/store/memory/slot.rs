@@ -1,0 +1,234 @@
+//! One branch in memory: its record, and what guards it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::Moment;
+use crate::store::record::{self, Line};
+use crate::store::{Branch, BranchId, LeaseLock, State};
+
+/// A branch's record, and what guards it.
+#[derive(Debug)]
+pub struct Slot {
+    pub id: BranchId,
+    /// Made when it is first asked for: of many branches few are in use.
+    pub lease: LazyLock<LeaseLock>,
+    /// Requests that wait for the lease.
+    pub waiting: AtomicUsize,
+    /// The backend has this branch, and so the handles that lead to it.
+    written: AtomicBool,
+    record: Mutex<Record>,
+}
+
+#[derive(Debug)]
+pub struct Record {
+    form: Form,
+    pub used: Moment,
+    /// The number of its last use.
+    pub last: u64,
+    pub forgotten: bool,
+}
+
+#[derive(Debug)]
+enum Form {
+    Awake(Box<Branch>),
+    /// As it is written down, which takes a third of the space.
+    Resting {
+        line: Line,
+        doubted: bool,
+    },
+}
+
+impl Slot {
+    pub fn new(id: BranchId, branch: Branch, used: Moment) -> Arc<Self> {
+        Self::with(id, Form::Awake(Box::new(branch)), used, false)
+    }
+
+    /// One that an earlier process has written.
+    pub fn restored(id: BranchId, line: Line, used: Moment) -> Arc<Self> {
+        let doubted = true;
+        Self::with(id, Form::Resting { line, doubted }, used, true)
+    }
+
+    fn with(id: BranchId, form: Form, used: Moment, written: bool) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            lease: LazyLock::new(LeaseLock::default),
+            waiting: AtomicUsize::new(0),
+            written: written.into(),
+            record: Mutex::new(Record {
+                form,
+                used,
+                last: 0,
+                forgotten: false,
+            }),
+        })
+    }
+
+    /// A copy of the record as it is.
+    pub fn branch(&self) -> Branch {
+        self.lock().branch()
+    }
+
+    /// Looks at the record without copying it. Must not wait.
+    pub fn look<T>(&self, look: impl FnOnce(&Branch) -> T) -> T {
+        match &self.lock().form {
+            Form::Awake(branch) => look(branch),
+            Form::Resting { line, doubted } => look(&line.branch(*doubted)),
+        }
+    }
+
+    pub fn used(&self) -> Moment {
+        self.lock().used
+    }
+
+    pub fn last_use(&self) -> u64 {
+        self.lock().last
+    }
+
+    pub fn is_written(&self) -> bool {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// From here on the backend has it.
+    pub fn is_now_written(&self) {
+        self.written.store(true, Ordering::Release);
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Record> {
+        // A panic while a record was changed leaves a whole record: every change is one assignment
+        // after another of values that are already made.
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Record {
+    pub fn branch(&self) -> Branch {
+        match &self.form {
+            Form::Awake(branch) => Branch::clone(branch),
+            Form::Resting { line, doubted } => line.branch(*doubted),
+        }
+    }
+
+    /// Looks at what it is once it is changed. One that rests goes on to rest.
+    pub fn change<T>(&mut self, change: impl FnOnce(&mut Branch) -> T) -> T {
+        let rests = matches!(self.form, Form::Resting { .. });
+        let changed = change(self.wake());
+        if rests {
+            self.rest();
+        }
+        changed
+    }
+
+    /// As it is written down; `None` where there is nothing to remember.
+    pub fn line(&self) -> Option<Vec<u8>> {
+        match &self.form {
+            Form::Awake(branch) => record::branch(branch, self.used),
+            Form::Resting { line, doubted } => record::branch(&line.branch(*doubted), self.used),
+        }
+    }
+
+    /// Makes it quick to look at.
+    pub fn wake(&mut self) -> &mut Branch {
+        if let Form::Resting { line, doubted } = &self.form {
+            self.form = Form::Awake(Box::new(line.branch(*doubted)));
+        }
+        match &mut self.form {
+            Form::Awake(branch) => branch,
+            Form::Resting { .. } => unreachable!("it was just woken"),
+        }
+    }
+
+    /// Makes it small, unless it holds what is not written down.
+    pub fn rest(&mut self) {
+        if let Form::Awake(branch) = &self.form
+            && branch.beside.is_none()
+            && branch.state != State::Unborn
+            && let Some(line) = Line::of(branch, self.used)
+        {
+            let doubted = branch.doubted;
+            self.form = Form::Resting { line, doubted };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::ids::{Fingerprint, Handle, Tenant};
+    use crate::store::Seen;
+    use crate::upstream::ThreadId;
+
+    fn branch() -> Branch {
+        Branch {
+            tenant: Tenant([1; 32]),
+            handles: vec![Handle("one".into()), Handle("other".into())],
+            narrow: Some("chat".to_owned()),
+            thread: Some(ThreadId("th_1".into())),
+            tip: Fingerprint([2; 16]),
+            window: VecDeque::from([[3; 8], [4; 8]]),
+            instructions: [5; 32],
+            state: State::Closed,
+            seen: Some(Seen {
+                keys: vec![[6; 8]],
+                total: 300,
+                newest_first: Some(true),
+            }),
+            passed: VecDeque::from([Fingerprint([7; 16])]),
+            doubted: false,
+            origin: Some(BranchId(9)),
+            beside: None,
+            form: Some([8; 32]),
+        }
+    }
+
+    fn rests(slot: &Slot) -> bool {
+        matches!(slot.lock().form, Form::Resting { .. })
+    }
+
+    #[test]
+    fn one_that_rests_is_what_it_was() {
+        for doubted in [false, true] {
+            let expected = Branch {
+                doubted,
+                ..branch()
+            };
+            let slot = Slot::new(BranchId(1), expected.clone(), Moment(5));
+
+            slot.lock().rest();
+
+            assert!(rests(&slot));
+            assert_eq!(format!("{:?}", slot.branch()), format!("{expected:?}"));
+            slot.look(|seen| assert_eq!(format!("{seen:?}"), format!("{expected:?}")));
+            slot.lock().change(|branch| branch.narrow = None);
+            assert!(rests(&slot));
+            assert_eq!(slot.branch().narrow, None);
+            assert_eq!(slot.lock().wake().handles, expected.handles);
+            assert!(!rests(&slot));
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_down_does_not_rest() {
+        let beside = Some(Handle("talk".into()));
+        for branch in [
+            Branch { beside, ..branch() },
+            Branch {
+                state: State::Unborn,
+                ..branch()
+            },
+            Branch {
+                thread: None,
+                ..branch()
+            },
+        ] {
+            let slot = Slot::new(BranchId(1), branch, Moment(5));
+
+            slot.lock().rest();
+
+            assert!(!rests(&slot));
+        }
+    }
+}
