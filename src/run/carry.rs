@@ -456,3 +456,19 @@ impl Carry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_waited_for_takes_little_room() {
+        fn room<'a, F>(_: impl FnOnce(&'a mut Carry, Continuation) -> F) -> usize {
+            size_of::<F>()
+        }
+
+        let room = size_of::<Carry>() + room(Carry::out);
+
+        assert!(room <= 2560, "{room}");
+    }
+}

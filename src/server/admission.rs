@@ -168,7 +168,12 @@ where
         match &mut *self {
             Self::LetIn { answering, seat } => {
                 let response = ready!(Pin::new(answering).poll(context))?;
-                let seated = |body| Body::new(Seated { body, _seat: Arc::clone(seat) });
+                let seated = |body| {
+                    Body::new(Seated {
+                        body,
+                        _seat: Arc::clone(seat),
+                    })
+                };
                 Poll::Ready(Ok(response.map(seated)))
             }
             Self::Refused(refusing) => refusing.as_mut().poll(context).map(Ok),

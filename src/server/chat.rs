@@ -37,3 +37,20 @@ fn ordered(asked: Asked) -> (Order, Chunks) {
     };
     (order, chunks.telling(asked.calls))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_that_waits_takes_little_room() {
+        type Wire = Box<WireJson<ChatRequest>>;
+        fn room<F>(_: impl FnOnce(State<Arc<Policy>>, Waiting, Wire) -> F) -> usize {
+            size_of::<F>()
+        }
+
+        let room = room(create);
+
+        assert!(room <= 1024, "{room}");
+    }
+}

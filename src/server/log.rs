@@ -146,9 +146,7 @@ where
         if let Some(Code(code)) = response.extensions().get::<Code>() {
             line.note.error(code);
         }
-        Poll::Ready(Ok(
-            response.map(|body| Body::new(Recorded::new(body, line)))
-        ))
+        Poll::Ready(Ok(response.map(|body| Body::new(Recorded::new(body, line)))))
     }
 }
 

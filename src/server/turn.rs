@@ -131,7 +131,11 @@ impl Waiting {
     }
 
     /// Tells how far runs have come that are there.
-    pub fn show(&self, mut choices: Choices, body: impl FnOnce(&mut Choices) -> String) -> Response {
+    pub fn show(
+        &self,
+        mut choices: Choices,
+        body: impl FnOnce(&mut Choices) -> String,
+    ) -> Response {
         let kind = form(&choices);
         let mut response = reply::json(body(&mut choices));
         reply::tell_place(response.headers_mut(), &choices.place());
@@ -213,7 +217,12 @@ impl Waiting {
         let place = choices.place();
         self.exchange.note.turn(&choices);
         let opening = Opening { choices, first };
-        let mut response = sse::respond(opening, render, self.delivery.clone(), self.exchange.clone());
+        let mut response = sse::respond(
+            opening,
+            render,
+            self.delivery.clone(),
+            self.exchange.clone(),
+        );
         reply::tell_place(response.headers_mut(), &place);
         response
     }
