@@ -198,7 +198,7 @@ impl Runner {
             }
             continuation => {
                 shared.ledger.add(&run);
-                let carry = Carry {
+                let mut carry = Carry {
                     shared: shared.clone(),
                     run: run.clone(),
                     turn,
@@ -208,7 +208,7 @@ impl Runner {
                     doubt: false,
                     ground,
                 };
-                shared.set_off(carry.out(continuation), share);
+                shared.set_off(async move { carry.out(continuation).await }, share);
             }
         }
         drop(turnstile);
@@ -231,7 +231,7 @@ impl Runner {
         let Some(left) = run.wake() else {
             return self.subscribe(run, deadline, Seat::Attached);
         };
-        let carry = Carry {
+        let mut carry = Carry {
             shared: shared.clone(),
             run: run.clone(),
             hashes,
@@ -243,7 +243,7 @@ impl Runner {
         };
         let share = shared.active.take_anyway(run.tenant);
         let was_answered = matches!(left.phase, Phase::Answered(_));
-        shared.set_off(carry.on(left), Some(share));
+        shared.set_off(async move { carry.on(left).await }, Some(share));
         let seat = if was_answered {
             Seat::Recalled
         } else {
@@ -367,11 +367,12 @@ impl Shared {
     pub fn set_off(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
         let stopped = self.stopped.clone();
         let active = (share, self.metrics.active());
-        let run = async move {
+        // Boxed here: every future that it is moved into on the way would keep room for it.
+        let run = Box::pin(run);
+        self.tasks.spawn(async move {
             let _active = active;
             stopped.run_until_cancelled(run).await
-        };
-        self.tasks.spawn(Box::pin(run));
+        });
     }
 
     /// What is said around a prompt on a thread that was told this much. Where a request is new text
