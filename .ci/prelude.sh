@@ -24,7 +24,7 @@ release_binary() {
 
 toolchain() {
   command -v cargo >/dev/null || { echo "no cargo: a Rust toolchain of Cargo.toml's rust-version is wanted" >&2; return 1; }
-  need cc="gcc libc6-dev"
+  need cc="gcc libc6-dev" make=make
 }
 
 # within SECONDS WHAT COMMAND..: repeats the command until it succeeds.

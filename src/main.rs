@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Callers come by the thousand and go again: what they needed is given back to the system.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     chaturdata_proxy::app::run()
 }

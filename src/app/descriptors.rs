@@ -5,9 +5,6 @@ use crate::config::Config;
 /// For the log, the state, the runtime's own, and whatever a library opens for a moment.
 const RESERVE: usize = 32;
 
-/// Idle connections that reads of the upstream keep.
-const IDLE_READS: usize = 8;
-
 /// Connections of callers below which a proxy is of no use.
 const LEAST: usize = 8;
 
@@ -21,7 +18,7 @@ pub fn fit(config: &mut Config) -> Option<String> {
 /// Every call that is in flight may leave an idle connection behind.
 fn needed(config: &Config) -> usize {
     let upstream = config.upstream.max_connections.saturating_mul(2);
-    let others = upstream.saturating_add(RESERVE + IDLE_READS);
+    let others = upstream.saturating_add(RESERVE);
     config.server.max_connections.saturating_add(others)
 }
 
@@ -30,7 +27,7 @@ fn fit_to(limit: usize, config: &mut Config) -> Option<String> {
     if needed <= limit {
         return None;
     }
-    let room = limit.saturating_sub(RESERVE + IDLE_READS);
+    let room = limit.saturating_sub(RESERVE);
     // Callers and the upstream each get at least a third of what there is.
     let upstream = config.upstream.max_connections;
     config.upstream.max_connections = upstream.min(room / 6).max(1);
@@ -72,20 +69,20 @@ mod tests {
     fn what_fits_is_left_as_it_is() {
         let mut config = Config::default();
 
-        assert_eq!(fit_to(4096 + 128 + 40, &mut config), None);
+        assert_eq!(fit_to(4096 + 128 + 32, &mut config), None);
         assert_eq!(config.server.max_connections, 4096);
         assert_eq!(config.upstream.max_connections, 64);
     }
 
     #[test]
     fn what_does_not_fit_is_lowered_and_told() {
-        for (limit, callers, upstream) in [(1024, 856, 64), (256, 144, 36), (64, 16, 4), (10, 8, 1)]
+        for (limit, callers, upstream) in [(1024, 864, 64), (256, 150, 37), (64, 22, 5), (10, 8, 1)]
         {
             let mut config = Config::default();
 
             let warning = fit_to(limit, &mut config).unwrap();
 
-            assert!(warning.contains("4264") && warning.contains(&limit.to_string()));
+            assert!(warning.contains("4256") && warning.contains(&limit.to_string()));
             let fitted = (
                 config.server.max_connections,
                 config.upstream.max_connections,

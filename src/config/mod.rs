@@ -90,6 +90,15 @@ pub struct Upstream {
     pub max_connections: usize,
 }
 
+impl Upstream {
+    /// How many of the connections new messages may use, and how many reads may, so that neither
+    /// waits for the other. One alone is used by both.
+    pub fn lanes(&self) -> (usize, usize) {
+        let posts = (self.max_connections * 3 / 8).max(1);
+        (posts, (self.max_connections - posts).max(1))
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Callers {

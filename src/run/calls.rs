@@ -55,7 +55,8 @@ pub struct Calls {
     breaker: Breaker,
     budget: Budget,
     /// Places among the calls in flight, and how long one may be waited for.
-    places: Semaphore,
+    posts: Arc<Semaphore>,
+    polls: Arc<Semaphore>,
     patience: Duration,
     followed: Arc<AtomicUsize>,
     pub wakings: Wakings,
@@ -85,6 +86,12 @@ impl Calls {
         metrics: Arc<Metrics>,
         salt: Salt,
     ) -> Self {
+        let (posts, polls) = config.upstream.lanes();
+        let posts = Arc::new(Semaphore::new(posts));
+        let polls = match config.upstream.max_connections {
+            1 => posts.clone(),
+            _ => Arc::new(Semaphore::new(polls)),
+        };
         Self {
             upstream,
             salt,
@@ -94,7 +101,8 @@ impl Calls {
             min_gap: config.pace.min_gap,
             breaker: Breaker::new(config.pace.min_gap, metrics.clone()),
             budget: Budget::new(config.pace.max_polls_per_second),
-            places: Semaphore::new(config.upstream.max_connections),
+            posts,
+            polls,
             patience: config.upstream.queue_timeout,
             followed: Arc::default(),
             wakings: Wakings::default(),
@@ -137,7 +145,8 @@ impl Calls {
             }));
         }
         self.pause_over(key).await;
-        let _place = self.place().await.ok_or(PostError::Crowded)?;
+        let place = self.place(&self.posts).await;
+        let _place = place.ok_or(PostError::Crowded)?;
         let answer = match self.upstream.post(&caller.key, message).await {
             Ok(posted) => Ok(Posted {
                 failure: posted.failure.map(|words| without_key(words, &caller.key)),
@@ -253,7 +262,8 @@ impl Calls {
         self.pause_over(key).await;
         self.budget.turn(key, caller.tenant).await;
         // A read can be made later as well.
-        let _place = self.place().await.ok_or(ReadError::Busy(Busy::HERE))?;
+        let place = self.place(&self.polls).await;
+        let _place = place.ok_or(ReadError::Busy(Busy::HERE))?;
         self.metrics.polled();
         self.note_read(thread);
         let read = self.upstream.read(&caller.key, thread).await;
@@ -301,8 +311,11 @@ impl Calls {
     }
 
     /// Waiting is bounded by time, not by how many wait.
-    async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        let place = timeout(self.patience, self.places.acquire()).await;
+    async fn place<'a>(&self, places: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
+        if let Ok(place) = places.try_acquire() {
+            return Some(place);
+        }
+        let place = timeout(self.patience, places.acquire()).await;
         place.ok()?.ok()
     }
 

@@ -63,6 +63,13 @@ pub struct Beginning {
     pub before: Option<(Arc<Slot>, bool)>,
 }
 
+/// A message that is on its thread.
+struct There {
+    held: Held,
+    accepted: Accepted,
+    mark: Mark,
+}
+
 /// Why a thread is left for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -82,13 +89,13 @@ impl Drop for Carry {
 
 impl Carry {
     /// To the end, whoever listens.
-    pub async fn out(mut self, continuation: Continuation) {
+    pub async fn out(&mut self, continuation: Continuation) {
         let outcome = self.steps(continuation).await;
         self.tell(outcome).await;
     }
 
     /// Tells the outcome once it outlives the process.
-    pub async fn tell(mut self, outcome: Outcome) {
+    pub async fn tell(&mut self, outcome: Outcome) {
         let whole = outcome
             .as_ref()
             .map_or(Digest::default(), |ending| ending.whole);
@@ -112,26 +119,45 @@ impl Carry {
         }
     }
 
+    /// Runs are waited for by the thousand: what comes before the wait is boxed, and gone when it begins.
     async fn walk(&mut self, continuation: Continuation) -> Outcome {
-        let mut step = self.first(continuation).await?;
+        let mut step = Box::pin(self.first(continuation)).await?;
         let mut replayed = false;
         loop {
-            step = match step {
+            let there = match Box::pin(self.posted(step, &mut replayed)).await {
+                Ok(there) => there,
+                Err(outcome) => return outcome,
+            };
+            match self.follow(&there).await {
+                Some(outcome) => return outcome,
+                None => step = Step::Replay(there.held, Why::Vanished),
+            }
+        }
+    }
+
+    /// The message on the thread that it belongs to, or what the turn came to without.
+    async fn posted(&mut self, mut step: Step, replayed: &mut bool) -> Result<There, Outcome> {
+        loop {
+            let there = match step {
                 Step::Append(held) => self.append(held).await,
                 Step::Begin(beginning) => self.begin(beginning).await,
-                Step::Replay(held, why) if !replayed => {
-                    replayed = true;
+                Step::Replay(held, why) if !*replayed => {
+                    *replayed = true;
                     self.doubt |= matches!(why, Why::Unknown | Why::Vanished);
-                    self.replay(held, why).await?
+                    Err(Box::pin(self.replay(held, why)).await.map_err(Err)?)
                 }
                 Step::Replay(held, _) => {
                     self.shared.store.close(&held.slot);
-                    return Err(Error::Upstream {
+                    return Err(Err(Error::Upstream {
                         what: "the thread was lost twice".to_owned(),
                         posted: true,
-                    });
+                    }));
                 }
-                Step::Done(outcome) => return outcome,
+                Step::Done(outcome) => return Err(outcome),
+            };
+            step = match there {
+                Ok(there) => return Ok(there),
+                Err(step) => step,
             };
         }
     }
@@ -195,10 +221,11 @@ impl Carry {
         }
     }
 
-    async fn append(&self, held: Held) -> Step {
+    /// The message on its thread, or what is to be done next.
+    async fn append(&self, held: Held) -> Result<There, Step> {
         let branch = held.slot.branch();
         let Some(thread) = branch.open_thread() else {
-            return Step::Replay(held, Why::Closed);
+            return Err(Step::Replay(held, Why::Closed));
         };
         let lead = self
             .shared
@@ -220,10 +247,10 @@ impl Carry {
         };
         let accepted = match posted.await {
             Ok(accepted) => accepted,
-            Err(Unposted::Refused(error)) => return Step::Done(Err(error)),
-            Err(Unposted::Lost) => return Step::Replay(held, Why::Lost),
-            Err(Unposted::Foreign) => return Step::Replay(held, Why::Foreign),
-            Err(Unposted::Unknown) => return Step::Replay(held, Why::Unknown),
+            Err(Unposted::Refused(error)) => return Err(Step::Done(Err(error))),
+            Err(Unposted::Lost) => return Err(Step::Replay(held, Why::Lost)),
+            Err(Unposted::Foreign) => return Err(Step::Replay(held, Why::Foreign)),
+            Err(Unposted::Unknown) => return Err(Step::Replay(held, Why::Unknown)),
         };
         let noted = |turn: &mut record::Turn| turn.phase = Phase::Accepted;
         if lead.updated || self.hashes.form != branch.form {
@@ -236,10 +263,15 @@ impl Carry {
         } else {
             self.run.note(noted);
         }
-        self.follow(held, &accepted, mark).await
+        Ok(There {
+            held,
+            accepted,
+            mark,
+        })
     }
 
-    async fn begin(&self, beginning: Beginning) -> Step {
+    /// The message on a new thread, or what is to be done next.
+    async fn begin(&self, beginning: Beginning) -> Result<There, Step> {
         let held = beginning.held;
         let lead = Lead {
             instructions: self.turn.instructions.as_deref(),
@@ -266,7 +298,11 @@ impl Carry {
                     branch.thread = Some(thread.clone());
                     branch.state = State::Open;
                 });
-                return self.follow(held, &accepted, mark).await;
+                return Ok(There {
+                    held,
+                    accepted,
+                    mark,
+                });
             }
             Err(Unposted::Refused(error)) => error,
             Err(Unposted::Unknown | Unposted::Lost | Unposted::Foreign) => Error::OutcomeUnknown,
@@ -281,7 +317,7 @@ impl Carry {
                 .set_handle(&self.conversation, &slot, delta);
         }
         self.shared.store.forget(held.slot.id);
-        Step::Done(Err(error))
+        Err(Step::Done(Err(error)))
     }
 
     /// Remembers that a message is about to be posted, before it is.
@@ -332,7 +368,9 @@ impl Carry {
         self.shared.remembered().await
     }
 
-    async fn follow(&self, held: Held, accepted: &Accepted, mark: Mark) -> Step {
+    /// Waits for the answer. `None` where the upstream has lost the thread.
+    async fn follow(&self, there: &There) -> Option<Outcome> {
+        let accepted = &there.accepted;
         self.shared.flushed().await;
         self.run.report(|progress| progress.accepted = true);
         let poll = Poll {
@@ -341,7 +379,7 @@ impl Carry {
             metrics: &self.shared.metrics,
             caller: &self.turn.caller,
             thread: &accepted.posted.thread,
-            mark,
+            mark: there.mark,
             limit: self.limit,
             wary: false,
             age: Duration::ZERO,
@@ -359,31 +397,35 @@ impl Carry {
         let ended = tokio::select! {
             biased;
             _ = watch.wait_for(|progress| progress.withdrawn), if is_planted(Bug::CancelFrees) => {
-                return Step::Done(Err(withdrawn()));
+                return Some(Err(withdrawn()));
             }
             ended = following => ended,
         };
         let error = match ended {
             Ended::Answered(reading, finish) => {
-                let Some(turn) = self.run.record() else {
-                    return Step::Done(Err(Error::Internal));
-                };
-                match self.ending(&reading, finish).await {
-                    Ok(ending) => {
-                        let salt = &self.shared.salt;
-                        self.run.reach(point(salt, &turn, &ending.answer, &reading));
-                        let told = (&ending, &reading);
-                        advance(salt, &self.run, &held.slot, &turn, told);
-                        return Step::Done(Ok(ending));
-                    }
+                match Box::pin(self.answered(there, &reading, finish)).await {
+                    Ok(ending) => return Some(Ok(ending)),
                     Err(error) => error,
                 }
             }
-            Ended::Lost => return Step::Replay(held, Why::Vanished),
+            Ended::Lost => return None,
             Ended::Failed(error) => error,
         };
-        self.shared.store.close(&held.slot);
-        Step::Done(Err(error))
+        self.shared.store.close(&there.held.slot);
+        Some(Err(error))
+    }
+
+    /// The answer that the thread shows, which the conversation goes on from.
+    async fn answered(&self, there: &There, reading: &Reading, finish: Finish) -> Outcome {
+        let Some(turn) = self.run.record() else {
+            return Err(Error::Internal);
+        };
+        let ending = self.ending(reading, finish).await?;
+        let salt = &self.shared.salt;
+        self.run.reach(point(salt, &turn, &ending.answer, reading));
+        let told = (&ending, reading);
+        advance(salt, &self.run, &there.held.slot, &turn, told);
+        Ok(ending)
     }
 
     /// The answer, in the form that is wanted.
@@ -412,5 +454,21 @@ impl Carry {
             caller: &self.turn.caller,
             limit: self.limit,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_waited_for_takes_little_room() {
+        fn room<'a, F>(_: impl FnOnce(&'a mut Carry, Continuation) -> F) -> usize {
+            size_of::<F>()
+        }
+
+        let room = size_of::<Carry>() + room(Carry::out);
+
+        assert!(room <= 2560, "{room}");
     }
 }

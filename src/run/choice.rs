@@ -134,7 +134,7 @@ impl Waiting {
         self.run.report(|progress| {
             progress.place.conversation = resolved.conversation.to_string();
         });
-        let carry = Carry {
+        let mut carry = Carry {
             shared: self.shared.clone(),
             run: self.run.clone(),
             turn,
@@ -144,7 +144,7 @@ impl Waiting {
             limit: self.limit,
             doubt: false,
         };
-        carry.out(resolved.continuation).await;
+        Box::pin(carry.out(resolved.continuation)).await;
         drop(share);
     }
 

@@ -117,8 +117,9 @@ impl Runner {
             max: conversations.max,
             max_age: conversations.max_age,
         };
-        let store = Arc::new(Store::new(bounds, clock, backend));
+        let mut store = Store::new(bounds, clock, backend);
         store.restore(restored.branches, restored.handles);
+        let store = Arc::new(store);
         store.restore_conversations(restored.conversations);
         let salt = secrets.salt.clone();
         let queue = config.run.queue;
@@ -130,8 +131,8 @@ impl Runner {
             notes: Notes::new(bounds.max, bounds.max_age),
             active: Shares::new(config.run.max_active, config.run.max_active_per_key),
             salt,
+            pace: Pace::new(&config.pace).kept_in(store.clone(), restored.paces),
             store,
-            pace: Pace::new(&config.pace),
             metrics,
             settings: config.run.clone(),
             strict: config.store.strict,
@@ -197,7 +198,7 @@ impl Runner {
             }
             continuation => {
                 shared.ledger.add(&run);
-                let carry = Carry {
+                let mut carry = Carry {
                     shared: shared.clone(),
                     run: run.clone(),
                     turn,
@@ -207,7 +208,7 @@ impl Runner {
                     doubt: false,
                     ground,
                 };
-                shared.set_off(carry.out(continuation), share);
+                shared.set_off(async move { carry.out(continuation).await }, share);
             }
         }
         drop(turnstile);
@@ -230,7 +231,7 @@ impl Runner {
         let Some(left) = run.wake() else {
             return self.subscribe(run, deadline, Seat::Attached);
         };
-        let carry = Carry {
+        let mut carry = Carry {
             shared: shared.clone(),
             run: run.clone(),
             hashes,
@@ -242,7 +243,7 @@ impl Runner {
         };
         let share = shared.active.take_anyway(run.tenant);
         let was_answered = matches!(left.phase, Phase::Answered(_));
-        shared.set_off(carry.on(left), Some(share));
+        shared.set_off(async move { carry.on(left).await }, Some(share));
         let seat = if was_answered {
             Seat::Recalled
         } else {
@@ -304,6 +305,7 @@ impl Runner {
         self.0.stopped.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        self.0.pace.keep();
     }
 
     pub fn subscribe(&self, run: Arc<Run>, deadline: Duration, seat: Seat) -> Subscription {
@@ -365,11 +367,12 @@ impl Shared {
     pub fn set_off(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
         let stopped = self.stopped.clone();
         let active = (share, self.metrics.active());
-        let run = async move {
+        // Boxed here: every future that it is moved into on the way would keep room for it.
+        let run = Box::pin(run);
+        self.tasks.spawn(async move {
             let _active = active;
             stopped.run_until_cancelled(run).await
-        };
-        self.tasks.spawn(Box::pin(run));
+        });
     }
 
     /// What is said around a prompt on a thread that was told this much. Where a request is new text

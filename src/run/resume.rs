@@ -190,7 +190,7 @@ pub fn interrupted() -> Error {
 
 impl Carry {
     /// To the end, from where an earlier process has left the turn.
-    pub async fn on(mut self, left: Turn) {
+    pub async fn on(&mut self, left: Turn) {
         let shown = recollect(&self.shared, &self.turn.caller, &left, self.limit).await;
         let outcome = match shown {
             Ok(Some((reading, finish))) => match self.recall(&left, &reading, finish).await {

@@ -4,8 +4,8 @@
 pub fn estimate(text: &str) -> u64 {
     let mut meter = Meter::default();
     let mut rest = text;
-    while let Some(eight) = rest.as_bytes().first_chunk() {
-        let plain = meter.take(*eight).then(|| rest.get(eight.len()..));
+    while let Some(some) = rest.as_bytes().first_chunk() {
+        let plain = meter.take(some).then(|| rest.get(SOME..));
         rest = plain.flatten().unwrap_or_else(|| meter.push_some(rest));
     }
     rest.chars().for_each(|c| meter.push(c));
@@ -48,49 +48,31 @@ impl Meter {
     /// The first few characters, one by one; what is left.
     fn push_some<'a>(&mut self, text: &'a str) -> &'a str {
         let mut chars = text.chars();
-        chars.by_ref().take(8).for_each(|c| self.push(c));
+        chars.by_ref().take(SOME).for_each(|c| self.push(c));
         chars.as_str()
     }
 
-    /// Eight characters of ordinary prose at once, as [`Meter::push`] would count them. False where
-    /// they are not that, or might end a word that is priced for its length: nothing is counted then.
-    fn take(&mut self, bytes: [u8; 8]) -> bool {
-        let word = u64::from_le_bytes(bytes);
-        let eight = Eight(word);
-        let letters = eight.letters();
-        let spaces = eight.between(b' ', b' ');
-        let marks = eight.between(b'!', b'~') & !letters & !eight.between(b'0', b'9');
-        let is_ascii = word & Eight::ALL == 0;
-        if !is_ascii || letters | spaces | marks != Eight::ALL {
+    /// Some characters of ordinary prose at once, as [`Meter::push`] would count them. False where
+    /// they are not that: nothing is counted then.
+    fn take(&mut self, bytes: &[u8; SOME]) -> bool {
+        let mut before = self
+            .last
+            .map_or(plain::BREAK, |(kind, c)| plain::class(kind, c));
+        let mut sum = 0;
+        for byte in bytes {
+            let class = plain::CLASSES.get(usize::from(*byte)).copied();
+            let class = class.unwrap_or(plain::OTHER);
+            sum += plain::price(before, class);
+            before = class;
+        }
+        if sum >= plain::NONE {
             return false;
         }
-        let after = |kind: Kind, these: u64| {
-            let before = self.last.is_some_and(|(last, _)| last == kind);
-            these << 8 | u64::from(before) << 7
-        };
-        let after_letter = after(Kind::Latin, letters);
-        let repeated = spaces & after(Kind::Space, spaces) | marks & after(Kind::Mark, marks);
-        let capital_within = eight.between(b'A', b'Z') & after_letter;
-        let before = if after_letter & 0x80 == 0 {
-            0
-        } else {
-            self.run
-        };
-        let first = (!letters & Eight::ALL).trailing_zeros() / 8;
-        if repeated | capital_within != 0 || before + first > LONG_WORD {
-            return false;
-        }
-        // The product's highest byte is the sum of all: not every machine counts bits at once.
-        let count = |these: u64, price: u64| ((these >> 7).wrapping_mul(Eight::ONES) >> 56) * price;
-        self.hundredths += count(letters & !after_letter, 45) + count(letters & after_letter, 15);
-        self.hundredths += count(marks, 95);
-        let [.., last] = bytes;
-        self.last = Some((Kind::of(char::from(last)), char::from(last)));
-        self.run = match (!letters & Eight::ALL).leading_zeros() / 8 {
-            0 => 1,
-            8 => before + 8,
-            letters => letters,
-        };
+        self.hundredths += u64::from(sum);
+        let [.., last] = bytes.map(char::from);
+        // Nothing plain but letters stands twice in a row, and of those the number does not count.
+        self.last = Some((Kind::of(last), last));
+        self.run = 1;
         true
     }
 
@@ -125,38 +107,83 @@ impl Meter {
         }
     }
 
-    /// A letter of a Latin word. Long words are split more often than short ones.
+    /// A letter of a Latin word.
     fn letter(&self, c: char, last: Option<char>) -> u64 {
         let place = match self.run {
             1 => 45,
-            2..=LONG_WORD if c.is_uppercase() && last.is_some_and(char::is_uppercase) => 20,
-            2..=LONG_WORD => 15,
-            _ => 40,
+            _ if c.is_uppercase() && last.is_some_and(char::is_uppercase) => 20,
+            _ => 15,
         };
         let accent = if c.is_ascii() { 0 } else { 85 };
         place + accent
     }
 }
 
-/// Letters after which those that follow are priced as the tail of a long word.
-const LONG_WORD: u32 = 12;
+/// So many characters are counted at once.
+const SOME: usize = 16;
 
-/// Eight ASCII characters in one word. Sets of them are the high bits of their bytes.
-#[derive(Clone, Copy)]
-struct Eight(u64);
+/// Characters whose price hangs on nothing but the one before.
+mod plain {
+    use super::Kind;
 
-impl Eight {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const ALL: u64 = u64::from_le_bytes([0x80; 8]);
+    pub const OTHER: u8 = 0;
+    const LOWER: u8 = 1;
+    const UPPER: u8 = 2;
+    const SPACE: u8 = 3;
+    const MARK: u8 = 4;
+    /// Nothing, or what no letter, space or mark goes on.
+    pub const BREAK: u8 = 5;
 
-    fn between(self, first: u8, last: u8) -> u64 {
-        // No byte borrows from the next: each has its high bit set, and `least` has none.
-        let from = |least: u8| (self.0 | Self::ALL) - Self::ONES * u64::from(least);
-        from(first) & !from(last + 1) & Self::ALL
+    /// More than any sum of prices.
+    pub const NONE: u32 = 1 << 16;
+
+    pub const CLASSES: [u8; 256] = {
+        let mut classes = [OTHER; 256];
+        let mut byte = b' ';
+        while byte <= b'~' {
+            classes[byte as usize] = match byte {
+                b'a'..=b'z' => LOWER,
+                b'A'..=b'Z' => UPPER,
+                b' ' => SPACE,
+                b'0'..=b'9' => OTHER,
+                _ => MARK,
+            };
+            byte += 1;
+        }
+        classes
+    };
+
+    /// By the class before, and the class.
+    const PRICES: [[u32; 8]; 8] = {
+        let mut prices = [[NONE; 8]; 8];
+        let mut before = LOWER as usize;
+        while before <= BREAK as usize {
+            prices[before] = [NONE, 45, 45, 0, 95, NONE, NONE, NONE];
+            before += 1;
+        }
+        prices[LOWER as usize][LOWER as usize] = 15;
+        prices[UPPER as usize][LOWER as usize] = 15;
+        prices[UPPER as usize][UPPER as usize] = 20;
+        prices[SPACE as usize][SPACE as usize] = NONE;
+        prices[MARK as usize][MARK as usize] = NONE;
+        prices
+    };
+
+    pub fn price(before: u8, class: u8) -> u32 {
+        let prices = PRICES.get(usize::from(before));
+        let price = prices.and_then(|prices| prices.get(usize::from(class)));
+        price.copied().unwrap_or(NONE)
     }
 
-    fn letters(self) -> u64 {
-        Self(self.0 | Self::ONES * 0x20).between(b'a', b'z')
+    pub fn class(kind: Kind, c: char) -> u8 {
+        match kind {
+            Kind::Latin if c.is_ascii_lowercase() => LOWER,
+            Kind::Latin if c.is_ascii_uppercase() => UPPER,
+            Kind::Latin => OTHER,
+            Kind::Space => SPACE,
+            Kind::Mark => MARK,
+            Kind::Digit | Kind::Line | Kind::Script(..) => BREAK,
+        }
     }
 }
 
@@ -265,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn eight_at_once_cost_what_they_cost_one_by_one(
+        fn what_is_counted_at_once_costs_what_it_costs_one_by_one(
             text in "([a-z]{1,15}[ ,.]|[A-Za-z]{1,4}|[ 0-9\n]|\\PC|the world's sales, ){0,40}",
         ) {
             let mut meter = Meter::default();

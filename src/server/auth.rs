@@ -57,6 +57,7 @@ impl Access {
 
 /// What tells callers apart.
 #[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "it holds a key")]
 pub struct Gate {
     access: Arc<Access>,
     salt: Salt,
@@ -143,14 +144,13 @@ impl Gate {
 #[derive(Clone)]
 pub struct Caller(pub conversation::Caller);
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller
-where
-    Gate: FromRef<S>,
-    Runner: FromRef<S>,
-{
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+impl Caller {
+    /// Whoever sends the request, if it is let in.
+    pub fn of<S>(parts: &Parts, state: &S) -> Result<Self, Refusal>
+    where
+        Gate: FromRef<S>,
+        Runner: FromRef<S>,
+    {
         // Whoever was let in by a layer before need not be asked again.
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
@@ -159,6 +159,18 @@ where
         // No key outlives the process: what was under way goes on once its key is here again.
         Runner::from_ref(state).resume(&caller);
         Ok(Self(caller))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller
+where
+    Gate: FromRef<S>,
+    Runner: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self::of(parts, state)?)
     }
 }
 

@@ -10,16 +10,19 @@ use super::extract::WireJson;
 use super::minted;
 use super::turn::{Order, Waiting};
 use crate::openai::Policy;
-use crate::openai::completions::{Chunks, CompletionRequest};
+use crate::openai::completions::{Asked, Chunks, CompletionRequest};
 
 pub async fn create(
     State(policy): State<Arc<Policy>>,
     caller: Waiting,
-    wire: WireJson<CompletionRequest>,
+    wire: Box<WireJson<CompletionRequest>>,
 ) -> Result<Response, ApiError> {
-    let asked = wire
-        .read(move |request, envelope| request.into_turns(envelope, &policy))
-        .await??;
+    let asked = wire.read(move |request, envelope| request.into_turns(envelope, &policy));
+    let (order, chunks) = ordered(asked.await??);
+    caller.serve(order, |_| chunks).await
+}
+
+fn ordered(asked: Asked) -> (Order, Chunks) {
     let head = minted("cmpl-", asked.model);
     let chunks = Chunks::new(head, asked.include_usage, asked.echoes, asked.prompt_tokens);
     let order = Order {
@@ -27,5 +30,5 @@ pub async fn create(
         stream: asked.stream,
         ignored: asked.ignored,
     };
-    caller.serve(order, |_| chunks).await
+    (order, chunks)
 }

@@ -1,6 +1,7 @@
 //! What lies between a handler and its caller, whatever the endpoint: the request apart from its
 //! body, and what is needed to bring an answer back.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,19 +22,31 @@ use crate::store::backend::Backend;
 
 const DRY_RUN: HeaderName = HeaderName::from_static("x-dry-run");
 
-/// What the proxy needs to bring an answer to a caller.
+/// What the proxy needs to bring an answer to a caller. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct Delivery(pub Arc<Means>);
+
+/// As [`Delivery`] holds it.
+#[derive(Debug)]
+pub struct Means {
     pub stop: Stop,
     pub stream: config::Stream,
     pub key_owner: KeyOwner,
     /// The upstream refused the key that the proxy holds, and has taken it for nothing since.
-    pub key_refused: Arc<AtomicBool>,
+    pub key_refused: AtomicBool,
     /// Where records outlive the process.
     pub state: Arc<dyn Backend>,
 }
 
-impl Delivery {
+impl Deref for Delivery {
+    type Target = Means;
+
+    fn deref(&self) -> &Means {
+        &self.0
+    }
+}
+
+impl Means {
     /// The error as callers are told it.
     pub fn told(&self, error: run::Error) -> ApiError {
         if matches!(error, run::Error::KeyRefused(_)) && self.key_owner == KeyOwner::Proxy {

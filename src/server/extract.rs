@@ -51,6 +51,7 @@ const LONG: usize = 256 * 1024;
 /// A whole request: who sends it, what its head says of it, and its body. Checked in that order,
 /// so that nothing is read for a stranger.
 #[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "it holds what people wrote")]
 pub struct WireJson<T> {
     pub envelope: Envelope,
     pub request: T,
@@ -60,11 +61,13 @@ pub struct WireJson<T> {
 
 impl<T: Send + 'static> WireJson<T> {
     /// What is made of the request.
-    pub async fn read<R: Send + 'static>(
+    pub fn read<R: Send + 'static>(
         self,
         read: impl FnOnce(T, Envelope) -> R + Send + 'static,
-    ) -> Result<R, Refusal> {
-        apart(self.length, move || read(self.request, self.envelope)).await
+    ) -> impl Future<Output = Result<R, Refusal>> {
+        Box::pin(apart(self.length, move || {
+            read(self.request, self.envelope)
+        }))
     }
 }
 
@@ -80,8 +83,41 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let (mut parts, body) = request.into_parts();
-        let Caller(caller) = Caller::from_request_parts(&mut parts, state).await?;
+        Self::whole(request, state).await
+    }
+}
+
+/// For handlers that wait for an answer: they keep room for what they are given.
+impl<S, T> FromRequest<S> for Box<WireJson<T>>
+where
+    S: Send + Sync,
+    T: DeserializeOwned + Send + 'static,
+    Gate: FromRef<S>,
+    Runner: FromRef<S>,
+    Heads: FromRef<S>,
+    BodyLimits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    fn from_request(
+        request: Request,
+        state: &S,
+    ) -> impl Future<Output = Result<Self, ApiError>> + Send {
+        Box::pin(async { WireJson::whole(request, state).await.map(Self::new) })
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> WireJson<T> {
+    async fn whole<S>(request: Request, state: &S) -> Result<Self, ApiError>
+    where
+        S: Send + Sync,
+        Gate: FromRef<S>,
+        Runner: FromRef<S>,
+        Heads: FromRef<S>,
+        BodyLimits: FromRef<S>,
+    {
+        let (parts, body) = request.into_parts();
+        let Caller(caller) = Caller::of(&parts, state)?;
         let heads = Heads::from_ref(state);
         let mut envelope = envelope(&heads, &parts.headers, caller)?;
         check_media_type(&parts.headers)?;

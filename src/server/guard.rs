@@ -1,13 +1,15 @@
 //! The outermost layer: no web page reaches us by a name or an origin that is not ours.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{Method, Uri};
+use tower::{Layer, Service};
 
 use super::error::ApiError;
 use super::refusal::Refusal;
@@ -129,17 +131,74 @@ impl Guard {
     }
 }
 
-/// The layer itself.
-pub async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    let mut response = match guard.check(&parts) {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
-        Err(refusal) => ApiError::from(refusal).into_response(),
-    };
-    let headers = response.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
-    response
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded {
+            inner,
+            guard: self.clone(),
+        }
+    }
+}
+
+/// A service behind the guard.
+#[derive(Clone, Debug)]
+pub struct Guarded<S> {
+    inner: S,
+    guard: Guard,
+}
+
+impl<S> Service<Request> for Guarded<S>
+where
+    S: Service<Request>,
+    S::Response: IntoResponse,
+    S::Future: Unpin,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        match self.guard.check(&parts) {
+            Ok(()) => Answering::Let(self.inner.call(Request::from_parts(parts, body))),
+            Err(refusal) => Answering::Refused(Some(refusal)),
+        }
+    }
+}
+
+/// What is answered, behind the guard or by it.
+#[derive(Debug)]
+pub enum Answering<F> {
+    Let(F),
+    Refused(Option<Refusal>),
+}
+
+impl<F, R, E> Future for Answering<F>
+where
+    F: Future<Output = Result<R, E>> + Unpin,
+    R: IntoResponse,
+{
+    type Output = Result<Response, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = match &mut *self {
+            Self::Let(answering) => ready!(Pin::new(answering).poll(context))?.into_response(),
+            Self::Refused(refusal) => {
+                let refusal = refusal.take().expect("nothing is polled after its end");
+                ApiError::from(refusal).into_response()
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+        Poll::Ready(Ok(response))
+    }
 }
 
 /// Name and port of an authority, where both are plain: no user, no odd port.

@@ -3,17 +3,17 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
+use tower::{Layer, Service};
 use tracing::info;
 
 use super::choices::Choices;
@@ -64,36 +64,90 @@ impl Note {
     }
 }
 
-/// The layer: names the request, times it, and writes the line.
-pub async fn record(
-    State(metrics): State<Arc<Metrics>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let note = Note::new();
-    let id = request_id(request.headers());
-    let path = request.extensions().get::<MatchedPath>().cloned();
-    let mut line = Line {
-        metrics,
-        note: note.clone(),
-        id: id.clone(),
-        method: request.method().clone(),
-        route: path,
-        trace_id: trace_id(request.headers()),
-        status: None,
-        ended: false,
-    };
-    request.extensions_mut().insert(note);
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, id);
-    let took = u64::try_from(line.note.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
-    headers.insert(PROCESSING_MS, HeaderValue::from(took));
-    line.status = Some(response.status());
-    if let Some(Code(code)) = response.extensions().get::<Code>() {
-        line.note.error(code);
+/// The layer: names each request, times it, and writes its line.
+#[derive(Clone, Debug)]
+pub struct Record(pub Arc<Metrics>);
+
+impl<S> Layer<S> for Record {
+    type Service = Recorder<S>;
+
+    fn layer(&self, inner: S) -> Recorder<S> {
+        Recorder {
+            inner,
+            metrics: Arc::clone(&self.0),
+        }
     }
-    response.map(|body| Body::new(Recorded::new(body, line)))
+}
+
+/// What [`Record`] makes of a service that is always ready.
+#[derive(Clone, Debug)]
+pub struct Recorder<S> {
+    inner: S,
+    metrics: Arc<Metrics>,
+}
+
+impl<S> Service<Request> for Recorder<S>
+where
+    S: Service<Request, Response = Response>,
+    S::Future: Unpin,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Recording<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let note = Note::new();
+        let line = Line {
+            metrics: Arc::clone(&self.metrics),
+            note: note.clone(),
+            id: request_id(request.headers()),
+            method: request.method().clone(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            trace_id: trace_id(request.headers()),
+            status: None,
+            ended: false,
+        };
+        request.extensions_mut().insert(note);
+        Recording {
+            answering: self.inner.call(request),
+            line: Some(line),
+        }
+    }
+}
+
+/// A request whose answer is awaited; dropped before, it has its line all the same.
+#[derive(Debug)]
+pub struct Recording<F> {
+    answering: F,
+    line: Option<Line>,
+}
+
+impl<F, E> Future for Recording<F>
+where
+    F: Future<Output = Result<Response, E>> + Unpin,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = ready!(Pin::new(&mut self.answering).poll(context))?;
+        let line = self.line.take();
+        let mut line = line.expect("nothing is polled after its end");
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, line.id.clone());
+        headers.insert(
+            PROCESSING_MS,
+            HeaderValue::from(millis(line.note.arrived.elapsed())),
+        );
+        line.status = Some(response.status());
+        if let Some(Code(code)) = response.extensions().get::<Code>() {
+            line.note.error(code);
+        }
+        Poll::Ready(Ok(response.map(|body| Body::new(Recorded::new(body, line)))))
+    }
 }
 
 /// The caller's own id where it is a plain word, else one of ours.
@@ -104,7 +158,8 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         (1..=LONGEST).contains(&id.len()) && id.as_bytes().iter().all(is_word)
     };
     match headers.get(REQUEST_ID).filter(is_plain) {
-        Some(id) => id.clone(),
+        // A clone would keep all of the head that it is a slice of.
+        Some(id) => HeaderValue::from_bytes(id.as_bytes()).expect("it is one already"),
         None => HeaderValue::from_str(&format!("req_{}", random_hex()))
             .expect("hex digits are fit for a header"),
     }

@@ -31,7 +31,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::Method;
@@ -50,14 +49,15 @@ use crate::metrics::Metrics;
 use crate::openai::{Head, Policy};
 use crate::run::live::Runner;
 use crate::store::backend::Backend;
-use admission::Admission;
+use admission::{Admission, Admit};
 use auth::Gate;
 use echoes::Echoes;
 use envelope::Heads;
 use error::ApiError;
-use exchange::Delivery;
+use exchange::{Delivery, Means};
 use extract::BodyLimits;
 use guard::Guard;
+use log::Record;
 use refusal::Refusal;
 
 /// What the edge is made of.
@@ -99,15 +99,13 @@ fn layered(routes: Router, guard: Guard, metrics: Arc<Metrics>) -> Router {
     } else {
         routes
     };
-    routes
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(guard, guard::guard))
-        .layer(from_fn_with_state(metrics, log::record))
+    let panics = CatchPanicLayer::custom(panicked);
+    routes.layer((Record(metrics), guard, panics))
 }
 
 /// What SDKs call, under whichever prefix their base URL has.
 fn api(app: &App) -> Router<App> {
-    let admit = || from_fn_with_state(app.clone(), admission::admit);
+    let admit = || Admit(app.clone());
     Router::new()
         .route("/chat/completions", post(chat::create).route_layer(admit()))
         .route(
@@ -122,7 +120,7 @@ fn api(app: &App) -> Router<App> {
 }
 
 fn responses(app: &App) -> Router<App> {
-    let admit = || from_fn_with_state(app.clone(), admission::admit);
+    let admit = || Admit(app.clone());
     Router::new()
         .route("/responses", post(responses::create).route_layer(admit()))
         .route(
@@ -138,7 +136,7 @@ fn responses(app: &App) -> Router<App> {
 }
 
 fn conversations(app: &App) -> Router<App> {
-    let admit = || from_fn_with_state(app.clone(), admission::admit);
+    let admit = || Admit(app.clone());
     let describe = post(conversations::describe).route_layer(admit());
     let add = post(conversations::add_items).route_layer(admit());
     Router::new()
@@ -202,9 +200,11 @@ fn cors(guard: Guard) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
-/// What handlers take their slices of.
+/// What handlers take their slices of. It goes with every request, so cloning shares it.
 #[derive(Clone)]
-struct App {
+struct App(Arc<Slices>);
+
+struct Slices {
     runner: Runner,
     policy: Arc<Policy>,
     delivery: Delivery,
@@ -220,7 +220,7 @@ impl App {
     fn new(parts: Parts) -> Self {
         let config = parts.config;
         let gate = Gate::new(parts.access, parts.salt);
-        Self {
+        Self(Arc::new(Slices {
             runner: parts.runner,
             policy: Arc::new(Policy {
                 aliases: config.models.aliases.clone(),
@@ -228,74 +228,74 @@ impl App {
                 strict_parameters: config.parameters.strict,
                 auto_tools: config.tools.auto,
             }),
-            delivery: Delivery {
+            delivery: Delivery(Arc::new(Means {
                 stop: parts.stop,
                 stream: config.stream.clone(),
                 key_owner: gate.key_owner(),
-                key_refused: Arc::new(AtomicBool::new(false)),
+                key_refused: AtomicBool::new(false),
                 state: parts.state,
-            },
+            })),
             gate,
             heads: Heads::new(&config),
             body_limits: BodyLimits::new(&config.server),
             admission: Admission::new(&config.server, Arc::clone(&parts.metrics)),
             metrics: parts.metrics,
             echoes: Echoes::default(),
-        }
+        }))
     }
 }
 
 impl FromRef<App> for Echoes {
     fn from_ref(app: &App) -> Self {
-        app.echoes.clone()
+        app.0.echoes.clone()
     }
 }
 
 impl FromRef<App> for Runner {
     fn from_ref(app: &App) -> Self {
-        app.runner.clone()
+        app.0.runner.clone()
     }
 }
 
 impl FromRef<App> for Arc<Policy> {
     fn from_ref(app: &App) -> Self {
-        Arc::clone(&app.policy)
+        Arc::clone(&app.0.policy)
     }
 }
 
 impl FromRef<App> for Delivery {
     fn from_ref(app: &App) -> Self {
-        app.delivery.clone()
+        app.0.delivery.clone()
     }
 }
 
 impl FromRef<App> for Gate {
     fn from_ref(app: &App) -> Self {
-        app.gate.clone()
+        app.0.gate.clone()
     }
 }
 
 impl FromRef<App> for Heads {
     fn from_ref(app: &App) -> Self {
-        app.heads.clone()
+        app.0.heads.clone()
     }
 }
 
 impl FromRef<App> for BodyLimits {
     fn from_ref(app: &App) -> Self {
-        app.body_limits
+        app.0.body_limits
     }
 }
 
 impl FromRef<App> for Admission {
     fn from_ref(app: &App) -> Self {
-        app.admission.clone()
+        app.0.admission.clone()
     }
 }
 
 impl FromRef<App> for Arc<Metrics> {
     fn from_ref(app: &App) -> Self {
-        Arc::clone(&app.metrics)
+        Arc::clone(&app.0.metrics)
     }
 }
 

@@ -30,7 +30,7 @@ pub async fn create(
     State(echoes): State<Echoes>,
     State(delivery): State<Delivery>,
     caller: Waiting,
-    wire: WireJson<ResponseRequest>,
+    wire: Box<WireJson<ResponseRequest>>,
 ) -> Result<Response, ApiError> {
     let (tenant, bytes) = (wire.envelope.caller.tenant, wire.length);
     let mut asked = wire

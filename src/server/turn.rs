@@ -1,6 +1,8 @@
 //! From turns to what their caller is answered, whatever the endpoint: one body once all is there, a
 //! stream, or what would be done.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRef, FromRequestParts};
@@ -19,7 +21,7 @@ use crate::conversation::{Plan, Turn};
 use crate::form::{Form, Kind};
 use crate::openai::render::Render;
 use crate::run::live::Runner;
-use crate::run::{self, Place, RunEvent};
+use crate::run::{self, Answer, Place, RunEvent};
 
 /// What a request asks for, whichever endpoint it came in by.
 #[derive(Debug)]
@@ -66,41 +68,54 @@ where
 impl Waiting {
     /// Carries the turns out, and answers as the caller asked. The answer is worded by what is made of
     /// the places at their runs.
+    ///
+    /// Callers wait here by the thousand: what comes before the wait is boxed, and gone when it begins.
     pub async fn serve<R: Render>(
-        self,
+        &self,
         order: Order,
         render: impl FnOnce(&Choices) -> R,
     ) -> Result<Response, ApiError> {
+        let kind = order.form();
+        let Order {
+            turns,
+            stream,
+            ignored,
+        } = order;
         if self.exchange.is_dry_run {
-            return self.planned(order.turns).await;
+            return Box::pin(self.planned(turns)).await;
         }
-        if order.stream {
+        if stream {
             self.exchange.check_streams()?;
         }
-        let kind = order.form();
-        let choices = self.start(order.turns).await?;
-        let render = render(&choices);
-        let mut response = if order.stream {
-            self.stream(choices, render).await
+        let mut choices = Box::pin(self.start(turns)).await?;
+        let render = Box::new(render(&choices));
+        let mut response = if stream {
+            match self.begun(&mut choices).await {
+                Ok(first) => self.opened(choices, first, *render),
+                Err(error) => self.failed(error, choices),
+            }
         } else {
-            self.answer(choices, render).await
+            match self.answers(&mut choices).await {
+                Ok(answers) => self.answered(choices, render.body(&answers)),
+                Err(error) => self.failed(error, choices),
+            }
         };
-        note(&mut response, kind, &order.ignored);
+        note(&mut response, kind, &ignored);
         Ok(response)
     }
 
     /// Carries the turns out, and answers once they are under way, or have waited long enough: their
     /// caller knows how to ask for their answers.
     pub async fn serve_later(
-        self,
+        &self,
         order: Order,
         body: impl FnOnce(&mut Choices) -> String,
     ) -> Result<Response, ApiError> {
         if self.exchange.is_dry_run {
-            return self.planned(order.turns).await;
+            return Box::pin(self.planned(order.turns)).await;
         }
         let kind = order.form();
-        let mut choices = self.start(order.turns).await?;
+        let mut choices = Box::pin(self.start(order.turns)).await?;
         match self.begun(&mut choices).await {
             // What came of it is to be asked for, however soon it came.
             Err(error) if !error.stands() => return Ok(self.failed(error, choices)),
@@ -112,11 +127,15 @@ impl Waiting {
         reply::tell_place(response.headers_mut(), &place);
         note(&mut response, kind, &order.ignored);
         let receipt = Receipt::new(move || choices.acknowledged());
-        Ok(response.map(|body| Body::new(Owed::new(body, receipt, self.exchange.outbox))))
+        Ok(self.receipted(response, receipt))
     }
 
     /// Tells how far runs have come that are there.
-    pub fn show(self, mut choices: Choices, body: impl FnOnce(&mut Choices) -> String) -> Response {
+    pub fn show(
+        &self,
+        mut choices: Choices,
+        body: impl FnOnce(&mut Choices) -> String,
+    ) -> Response {
         let kind = form(&choices);
         let mut response = reply::json(body(&mut choices));
         reply::tell_place(response.headers_mut(), &choices.place());
@@ -125,7 +144,7 @@ impl Waiting {
     }
 
     /// Tells runs that are there as a stream, from their beginning on.
-    pub fn follow(self, choices: Choices, render: impl Render) -> Result<Response, ApiError> {
+    pub fn follow(&self, choices: Choices, render: impl Render) -> Result<Response, ApiError> {
         self.exchange.check_streams()?;
         let kind = form(&choices);
         let mut response = self.opened(choices, None, render);
@@ -142,7 +161,7 @@ impl Waiting {
         }
     }
 
-    pub fn failed(self, error: run::Error, choices: Choices) -> Response {
+    pub fn failed(&self, error: run::Error, choices: Choices) -> Response {
         let place = choices.place();
         let response = self.delivery.told(error).at(Some(place)).into_response();
         self.owed(response, choices)
@@ -158,29 +177,20 @@ impl Waiting {
         Ok(choices)
     }
 
-    async fn answer(self, mut choices: Choices, render: impl Render) -> Response {
-        let answered = tokio::select! {
+    async fn answers(&self, choices: &mut Choices) -> Result<Vec<Arc<Answer>>, run::Error> {
+        tokio::select! {
             biased;
             answered = choices.answers() => answered,
             () = self.delivery.stop.closing() => Err(run::Error::ShuttingDown),
-        };
-        match answered {
-            Ok(answers) => {
-                let place = choices.place();
-                self.delivery.succeeded(place.decision);
-                let mut response = reply::json(render.body(&answers));
-                reply::tell_place(response.headers_mut(), &place);
-                self.owed(response, choices)
-            }
-            Err(error) => self.failed(error, choices),
         }
     }
 
-    async fn stream(self, mut choices: Choices, render: impl Render) -> Response {
-        match self.begun(&mut choices).await {
-            Ok(first) => self.opened(choices, first, render),
-            Err(error) => self.failed(error, choices),
-        }
+    fn answered(&self, choices: Choices, body: String) -> Response {
+        let place = choices.place();
+        self.delivery.succeeded(place.decision);
+        let mut response = reply::json(body);
+        reply::tell_place(response.headers_mut(), &place);
+        self.owed(response, choices)
     }
 
     /// What happens first, if it happens soon enough for a caller that shall not wait.
@@ -199,7 +209,7 @@ impl Waiting {
     }
 
     fn opened(
-        self,
+        &self,
         choices: Choices,
         first: Option<(usize, RunEvent)>,
         render: impl Render,
@@ -207,17 +217,26 @@ impl Waiting {
         let place = choices.place();
         self.exchange.note.turn(&choices);
         let opening = Opening { choices, first };
-        let mut response = sse::respond(opening, render, self.delivery, self.exchange);
+        let mut response = sse::respond(
+            opening,
+            render,
+            self.delivery.clone(),
+            self.exchange.clone(),
+        );
         reply::tell_place(response.headers_mut(), &place);
         response
     }
 
     /// The caller has what it is owed once this response is written out; where the run goes on
     /// without it (a deadline, a shutdown), its place there knows that more is owed.
-    fn owed(self, response: Response, choices: Choices) -> Response {
+    fn owed(&self, response: Response, choices: Choices) -> Response {
         self.exchange.note.turn(&choices);
-        let receipt = Receipt::new(move || choices.delivered());
-        response.map(|body| Body::new(Owed::new(body, receipt, self.exchange.outbox)))
+        self.receipted(response, Receipt::new(move || choices.delivered()))
+    }
+
+    fn receipted(&self, response: Response, receipt: Receipt) -> Response {
+        let outbox = self.exchange.outbox.clone();
+        response.map(|body| Body::new(Owed::new(body, receipt, outbox)))
     }
 
     async fn planned(&self, turns: Vec<Turn>) -> Result<Response, ApiError> {

@@ -26,8 +26,6 @@ use crate::secret::Secret;
 const POSTS_IDLE: Duration = Duration::from_secs(1);
 /// Just under the usual keep-alive of 5 s.
 const POLLS_IDLE: Duration = Duration::from_secs(4);
-/// Idle connections kept for polls.
-const POLLS_KEPT: usize = 8;
 /// Answers to reads that have more bytes than this are held few at a time, so that memory is bounded
 /// whatever all the connections bring. An answer to a POST names a thread, and is never so long.
 const LARGE: usize = 128 * 1024;
@@ -170,9 +168,10 @@ impl ChatUrData {
 
 impl Clients {
     fn new(settings: &config::Upstream, origin: &Url, wall: Moment) -> Result<Self, Error> {
+        let (posts, polls) = settings.lanes();
         Ok(Self {
-            posts: client(settings, origin, POSTS_IDLE, settings.max_connections)?,
-            polls: client(settings, origin, POLLS_IDLE, POLLS_KEPT)?,
+            posts: client(settings, origin, POSTS_IDLE, posts)?,
+            polls: client(settings, origin, POLLS_IDLE, polls)?,
             used: Looked::at(wall),
         })
     }

@@ -254,7 +254,10 @@ impl World {
         let runner = Runner::new(&self.config, foundation);
         for key in ["key-a", "key-b"] {
             if self.dice.one_in(2) {
-                runner.resume(&Caller::of_key(&self.salt, Secret::new(key)));
+                runner.resume(&Caller {
+                    tenant: self.salt.tenant_of_key(key),
+                    key: Secret::new(key),
+                });
             }
         }
         self.process.send_replace(Some(Process {
@@ -281,7 +284,7 @@ impl World {
             let is_known = restored
                 .branches
                 .iter()
-                .any(|left| left.tip == *tip || left.passed.contains(tip));
+                .any(|branch| branch.tip == *tip || branch.passed.contains(tip));
             if !is_known {
                 wrong(|| "an acknowledged turn is forgotten".to_owned());
             }

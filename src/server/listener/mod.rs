@@ -6,16 +6,15 @@ mod stop;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -62,8 +61,8 @@ impl Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Serves until `stop` says so, and then until every connection has ended or was cut. An error of
-/// the service ends its connection without an answer.
+/// Serves until `stop` says so, and then until every connection has ended or was cut. The service is
+/// always ready; an error of it ends its connection without an answer.
 pub async fn serve<S>(listener: TcpListener, service: S, limits: Limits, stop: Stop)
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
@@ -90,12 +89,13 @@ where
             outbox,
             peer,
         };
-        let connection = http.serve_connection(TokioIo::new(io), TowerToHyperService::new(tagged));
-        let (stop, cut, open) = (stop.clone(), cut.clone(), Open::new(&limits.open));
+        let mut connection = http.serve_connection(TokioIo::new(io), tagged);
+        let (stop, cut) = (stop.clone(), cut.clone());
+        let held = (place, Open::new(&limits.open));
         tasks.spawn(async move {
-            let _held = (place, open);
+            let _held = &held;
             tokio::select! {
-                () = until_done(connection, stop) => {}
+                () = until_done(&mut connection, &stop) => {}
                 () = cut.cancelled() => {}
             }
         });
@@ -163,19 +163,18 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-type Connection<S> = http1::Connection<TokioIo<Socket<TcpStream>>, TowerToHyperService<Tagged<S>>>;
+type Connection<S> = http1::Connection<TokioIo<Socket<TcpStream>>, Tagged<S>>;
 
-async fn until_done<S>(connection: Connection<S>, stop: Stop)
+/// The connection stays where it is: moved into this, it would have room in its task twice.
+async fn until_done<S>(connection: &mut Connection<S>, stop: &Stop)
 where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone,
     S::Error: Into<BoxError>,
-    S::Future: Send,
 {
-    let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = &mut *connection => ended,
         () = stop.draining() => {
-            connection.as_mut().graceful_shutdown();
+            Pin::new(&mut *connection).graceful_shutdown();
             connection.await
         }
     };
@@ -232,29 +231,43 @@ struct Tagged<S> {
     peer: SocketAddr,
 }
 
-impl<S> Service<Request<hyper::body::Incoming>> for Tagged<S>
+impl<S> hyper::service::Service<Request<hyper::body::Incoming>> for Tagged<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone,
 {
     type Response = Response<Outgoing>;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+    type Future = Answering<S::Future>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<hyper::body::Incoming>) -> Self::Future {
-        let outbox = Arc::clone(&self.outbox);
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        let outbox = &self.outbox;
         outbox.begin();
-        let mut request = request.map(|body| Body::new(Incoming::new(body, Arc::clone(&outbox))));
-        request.extensions_mut().insert(Arc::clone(&outbox));
+        let mut request = request.map(|body| Body::new(Incoming::new(body, Arc::clone(outbox))));
+        request.extensions_mut().insert(Arc::clone(outbox));
         request.extensions_mut().insert(Peer(self.peer));
-        let answering = self.service.call(request);
-        Box::pin(async move {
-            let response = answering.await?;
-            Ok(response.map(|body| Outgoing::new(body, outbox)))
-        })
+        Answering {
+            answering: Box::pin(self.service.clone().call(request)),
+            outbox: Arc::clone(outbox),
+        }
+    }
+}
+
+/// A response in the making.
+#[derive(Debug)]
+struct Answering<F> {
+    answering: Pin<Box<F>>,
+    outbox: Arc<Outbox>,
+}
+
+impl<F, E> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+{
+    type Output = Result<Response<Outgoing>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.answering.as_mut().poll(context))?;
+        let outbox = Arc::clone(&self.outbox);
+        Poll::Ready(Ok(response.map(|body| Outgoing::new(body, outbox))))
     }
 }
