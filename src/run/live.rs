@@ -118,7 +118,7 @@ impl Runner {
             max_age: conversations.max_age,
         };
         let mut store = Store::new(bounds, clock, backend);
-        store.restore(restored.branches, restored.handles);
+        store.restore(restored.branches, &restored.handles);
         let store = Arc::new(store);
         store.restore_conversations(restored.conversations);
         let salt = secrets.salt.clone();

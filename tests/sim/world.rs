@@ -254,10 +254,7 @@ impl World {
         let runner = Runner::new(&self.config, foundation);
         for key in ["key-a", "key-b"] {
             if self.dice.one_in(2) {
-                runner.resume(&Caller {
-                    tenant: self.salt.tenant_of_key(key),
-                    key: Secret::new(key),
-                });
+                runner.resume(&Caller::of_key(&self.salt, Secret::new(key)));
             }
         }
         self.process.send_replace(Some(Process {

@@ -16,7 +16,7 @@ use crate::store::{BranchId, HandleKey, HandleRecord};
 
 impl Store {
     /// Takes up what an earlier process has left, before anybody asks.
-    pub fn restore(&mut self, mut branches: Vec<Rested>, handles: Vec<(HandleKey, HandleRecord)>) {
+    pub fn restore(&mut self, mut branches: Vec<Rested>, handles: &[(HandleKey, HandleRecord)]) {
         branches.sort_unstable_by_key(|branch| (branch.used, branch.id));
         let newest = branches.iter().map(|branch| branch.id.0 + 1).max();
         self.next_branch
