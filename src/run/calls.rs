@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::apart::listing;
 use super::breaker::{Breaker, Failure, Pass};
 use super::budget::Budget;
 use super::listing::Listing;
+use super::places::{Place, Places};
 use super::wake::Wakings;
 use crate::config::Config;
 use crate::conversation::Caller;
@@ -55,8 +55,8 @@ pub struct Calls {
     breaker: Breaker,
     budget: Budget,
     /// Places among the calls in flight, and how long one may be waited for.
-    posts: Arc<Semaphore>,
-    polls: Arc<Semaphore>,
+    posts: Places,
+    polls: Places,
     patience: Duration,
     followed: Arc<AtomicUsize>,
     pub wakings: Wakings,
@@ -87,10 +87,10 @@ impl Calls {
         salt: Salt,
     ) -> Self {
         let (posts, polls) = config.upstream.lanes();
-        let posts = Arc::new(Semaphore::new(posts));
+        let posts = Places::new(posts);
         let polls = match config.upstream.max_connections {
             1 => posts.clone(),
-            _ => Arc::new(Semaphore::new(polls)),
+            _ => Places::new(polls),
         };
         Self {
             upstream,
@@ -145,7 +145,7 @@ impl Calls {
             }));
         }
         self.pause_over(key).await;
-        let place = self.place(&self.posts).await;
+        let place = self.place(&self.posts, caller).await;
         let _place = place.ok_or(PostError::Crowded)?;
         let answer = match self.upstream.post(&caller.key, message).await {
             Ok(posted) => Ok(Posted {
@@ -262,7 +262,7 @@ impl Calls {
         self.pause_over(key).await;
         self.budget.turn(key, caller.tenant).await;
         // A read can be made later as well.
-        let place = self.place(&self.polls).await;
+        let place = self.place(&self.polls, caller).await;
         let _place = place.ok_or(ReadError::Busy(Busy::HERE))?;
         self.metrics.polled();
         self.note_read(thread);
@@ -311,12 +311,9 @@ impl Calls {
     }
 
     /// Waiting is bounded by time, not by how many wait.
-    async fn place<'a>(&self, places: &'a Semaphore) -> Option<SemaphorePermit<'a>> {
-        if let Ok(place) = places.try_acquire() {
-            return Some(place);
-        }
-        let place = timeout(self.patience, places.acquire()).await;
-        place.ok()?.ok()
+    async fn place(&self, places: &Places, caller: &Caller) -> Option<Place> {
+        let place = timeout(self.patience, places.take(caller.tenant));
+        place.await.ok()
     }
 
     fn paused_for(&self, key: &Tenant) -> Option<Duration> {

@@ -23,6 +23,7 @@ pub mod mend;
 pub mod notes;
 pub mod outlive;
 pub mod pace;
+pub mod places;
 pub mod poll;
 pub mod post;
 pub mod progress;

@@ -2,6 +2,7 @@
 
 use chaturdata_proxy::upstream::sandbox::Kind;
 use chaturdata_proxy::upstream::sandbox::script::{Answer, Behaviour, Lands, Post, Rule, Script};
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::proxy::{Proxy, Setup};
@@ -103,4 +104,38 @@ async fn a_transcript_is_read_once_there_is_room() {
     assert_eq!((said(&second), decision(&second)), ("first", "replayed"));
     let told = "Earlier conversation:\n\nUser: one\n\nAssistant: first\n\n---\n\ntwo";
     assert!(posted(&proxy).iter().any(|texts| texts == &[told]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_waits_neither_behind_anothers_hundred_nor_behind_their_polls() {
+    let proxy = super::shared(|setup| {
+        setup.config.upstream.max_connections = 2;
+        setup.config.upstream.queue_timeout = seconds(600);
+        setup.config.run.limit = seconds(3600);
+    });
+    let slowly = Behaviour {
+        post: Post {
+            accept_after: seconds(1),
+            ..Post::default()
+        },
+        ..Behaviour::says("yes", seconds(60))
+    };
+    proxy.sandbox.set_script(Script::always(slowly));
+    let asked = (0..100).map(|n| {
+        let proxy = &proxy;
+        async move { super::asks(proxy, "a", &format!("much {n}")).await }
+    });
+    let flood = join_all(asked);
+    let other = async {
+        sleep(seconds(20)).await;
+        super::asks(&proxy, "b", "little").await
+    };
+
+    let (much, little) = tokio::join!(flood, other);
+
+    assert!(much.iter().all(|reply| said(reply) == "yes"));
+    assert_eq!(said(&little), "yes");
+    let posts = posted(&proxy).into_iter().flatten().collect::<Vec<_>>();
+    let at = posts.iter().position(|text| text == "little");
+    assert!(at.is_some_and(|at| at <= 23), "{at:?} of {}", posts.len());
 }
