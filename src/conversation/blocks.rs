@@ -4,7 +4,7 @@
 
 use super::transcript::{BORDER, EARLIER, INSTRUCTIONS, LEFT_OUT, NO_INSTRUCTIONS, UPDATED};
 use super::{Message, Role};
-use crate::form::WITHDRAWN;
+use crate::form::{Kind, WITHDRAWN};
 
 /// The blocks of a text. Whatever is not one of ours is the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,21 @@ pub fn blocks(text: &str) -> Blocks<'_> {
         earlier,
         prompt,
         form,
+    }
+}
+
+/// In which form an answer to this text was asked for.
+pub fn kind(text: &str) -> Kind {
+    let Some(form) = blocks(text).form else {
+        return Kind::Text;
+    };
+    let [json, tools, _] = FORMS;
+    let otherwise = form.split("\n\n").any(|part| part.starts_with(json));
+    match (form.starts_with(tools), otherwise) {
+        (true, true) => Kind::JsonOrCalls,
+        (true, false) => Kind::Calls,
+        (false, true) => Kind::Json,
+        (false, false) => Kind::Text,
     }
 }
 
@@ -165,6 +180,26 @@ mod tests {
         assert_eq!(blocks.prompt, "And now?");
         assert_eq!(blocks.form, Some("Answer format:\n\nJSON."));
         assert_eq!(messages(text), [said(Role::User, "And now?")]);
+    }
+
+    #[test]
+    fn a_text_says_in_which_form_its_answer_is_wanted() {
+        for (form, kind) in [
+            ("Answer format:\n\nJSON.", Kind::Json),
+            ("Tools:\n\nThey are:\n{}", Kind::Calls),
+            (
+                "Tools: as before.\n\nAnswer format: as before.",
+                Kind::JsonOrCalls,
+            ),
+            (WITHDRAWN, Kind::Text),
+            ("Tools of mine", Kind::Text),
+        ] {
+            assert_eq!(
+                super::kind(&format!("And now?{BORDER}{form}")),
+                kind,
+                "{form}"
+            );
+        }
     }
 
     #[test]

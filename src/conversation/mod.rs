@@ -1,6 +1,7 @@
 //! Which thread does this turn continue?
 
 pub mod blocks;
+pub mod call;
 pub mod canonical;
 pub mod fingerprint;
 pub mod follow;

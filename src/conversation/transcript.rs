@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Message, Role, ToolCall};
+use super::{Message, Role, ToolCall, call};
 
 /// Stands between what leads, the prompt, and the form of the answer.
 pub const BORDER: &str = "\n\n---\n\n";
@@ -141,9 +141,17 @@ fn call_names(history: &[Message]) -> CallNames<'_> {
 
 fn tool_result(names: &CallNames<'_>, message: &Message) -> String {
     let answers = message.answers.as_deref();
-    let name = answers.map(|id| names.get(id).copied().unwrap_or(id));
+    let name = answers.map(|id| {
+        let known = names.get(id).copied();
+        known.or_else(|| call::function(id)).unwrap_or(id)
+    });
     let name = name.unwrap_or("a tool");
-    format!("Result of {name}: {}", message.text.trim())
+    result_of(name) + message.text.trim()
+}
+
+/// How what came of a call begins.
+pub fn result_of(name: &str) -> String {
+    format!("Result of {name}: ")
 }
 
 fn shortened(entry: &str, limit: usize) -> String {

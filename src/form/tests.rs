@@ -284,6 +284,8 @@ proptest! {
     fn what_is_wrapped_is_found_again(
         value in any_object(), before in prose(), after in prose(), wrap in 0..6_u8, indented: bool,
     ) {
+        // That could be a list, which is another value.
+        prop_assume!(wrap != 1 || !(before.contains('[') && after.contains(']')));
         let text = if indented {
             serde_json::to_string_pretty(&value).unwrap()
         } else {

@@ -2,6 +2,7 @@
 
 use super::{Error, usage};
 use crate::conversation::{Message, Role};
+use crate::form::Form;
 
 /// A message of a request, by what it is to a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,10 +76,10 @@ impl Split {
         })
     }
 
-    /// The tokens of all that the request says.
-    pub fn tokens(&self) -> u64 {
+    /// The tokens of all that the request says, and of the form that it asks for.
+    pub fn tokens(&self, form: Option<&Form>) -> u64 {
         let messages = self.history.iter().chain(&self.prompt);
-        usage::prompt_tokens(self.instructions.as_deref(), messages)
+        usage::prompt_tokens(self.instructions.as_deref(), messages) + usage::form_tokens(form)
     }
 }
 
@@ -98,9 +99,9 @@ fn apart(entries: Vec<Entry>) -> (Option<String>, Vec<Message>) {
 }
 
 /// The tokens of all that is said, be there something to answer or not.
-pub fn tokens(entries: Vec<Entry>) -> u64 {
+pub fn tokens(entries: Vec<Entry>, form: Option<&Form>) -> u64 {
     let (instructions, messages) = apart(entries);
-    usage::prompt_tokens(instructions.as_deref(), messages.iter())
+    usage::prompt_tokens(instructions.as_deref(), messages.iter()) + usage::form_tokens(form)
 }
 
 /// A message of plain text.

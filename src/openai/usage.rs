@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::conversation::{Message, ToolCall};
+use crate::form::Form;
 use crate::run::Answer;
 use crate::run::tokens::estimate;
 
@@ -65,6 +66,12 @@ pub fn prompt_tokens<'a>(
         })
         .sum();
     ANSWER + instructions + messages
+}
+
+/// The tokens of a format or of tools, each time they are asked for: OpenAI counts them so, though a
+/// thread is told of them once.
+pub fn form_tokens(form: Option<&Form>) -> u64 {
+    form.map_or(0, |form| estimate(form.block()))
 }
 
 const MESSAGE: u64 = 4;

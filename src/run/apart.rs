@@ -70,6 +70,11 @@ pub async fn listing(salt: &Salt, thread: Thread) -> Listing {
     apart(move || Listing::whole(&salt, thread)).await
 }
 
+/// Does what nobody waits for.
+pub fn aside(work: impl FnOnce() + Send + 'static) {
+    drop(spawn_blocking(work));
+}
+
 async fn apart<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     let done = spawn_blocking(work).await;
     done.unwrap_or_else(|gone| resume_unwind(gone.into_panic()))

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::ask::{Ask, RequestKey};
+use super::callers::{Callers, May};
 use super::mend::Wanted;
 use super::outlive::{phase, remembered};
 use super::progress::Progress;
@@ -28,23 +29,6 @@ pub struct Run {
     callers: Mutex<Callers>,
 }
 
-/// Who listens to a run, and what has reached them.
-#[derive(Debug)]
-pub struct Callers {
-    pub live: usize,
-    /// Those who asked for the response by its id: no request of theirs is repeated.
-    pub readers: usize,
-    pub times: Times,
-    /// What is remembered of it as a response, before and after anything else is.
-    pub kept: Option<Kept>,
-    /// `None` until a message is meant to be posted.
-    record: Option<record::Turn>,
-    /// Nothing is under way: the first caller that asks again has the turn carried on.
-    asleep: bool,
-    /// How a caller that asked again wants the answer, where the record does not say.
-    wanted: Option<Wanted>,
-}
-
 /// How a caller's place at a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
@@ -64,9 +48,6 @@ pub enum Rest {
     /// Only the request itself could have it carried on.
     Interrupted(Phase),
 }
-
-/// Whether a run, as its callers and its error are, may be attached to.
-pub type May<'a> = &'a dyn Fn(&Callers, Option<&Error>) -> bool;
 
 impl Run {
     pub fn new(ask: Ask, place: Place, kept: Option<Kept>, store: Arc<Store>) -> Arc<Self> {
@@ -185,10 +166,7 @@ impl Run {
         change: impl FnOnce(&mut record::Turn),
         branch: impl FnOnce(&mut Branch),
     ) {
-        let mut callers = self.callers();
-        let turn = callers.changed(change).map(|turn| (self.id, turn));
-        let turn = turn.as_ref().map(|(id, turn)| (*id, turn));
-        self.store.change_with(slot, turn, branch);
+        self.changed(change, |turn| self.store.change_with(slot, turn, branch));
     }
 
     /// As [`Run::note_with`], where the branch's tip moves.
@@ -198,10 +176,18 @@ impl Run {
         change: impl FnOnce(&mut record::Turn),
         branch: impl FnOnce(&mut Branch),
     ) {
+        self.changed(change, |turn| self.store.advance(slot, turn, branch));
+    }
+
+    /// Changes what is remembered, and has it written while the callers are held.
+    fn changed(
+        &self,
+        change: impl FnOnce(&mut record::Turn),
+        write: impl FnOnce(Option<(TurnId, &record::Turn)>),
+    ) {
         let mut callers = self.callers();
-        let turn = callers.changed(change).map(|turn| (self.id, turn));
-        let turn = turn.as_ref().map(|(id, turn)| (*id, turn));
-        self.store.advance(slot, turn, branch);
+        let turn = callers.changed(change);
+        write(turn.as_ref().map(|turn| (self.id, turn)));
     }
 
     /// What is remembered.
@@ -468,33 +454,5 @@ impl Run {
 
     fn error(&self) -> Option<Error> {
         self.progress.borrow().error()
-    }
-}
-
-impl Callers {
-    /// What is remembered once it is changed.
-    fn changed(&mut self, change: impl FnOnce(&mut record::Turn)) -> Option<record::Turn> {
-        self.record.as_mut().map(change);
-        self.whole()
-    }
-
-    fn whole(&self) -> Option<record::Turn> {
-        let (times, kept) = (self.times, self.kept.clone());
-        let turn = self.record.clone()?;
-        Some(record::Turn {
-            times,
-            kept,
-            ..turn
-        })
-    }
-
-    /// Nobody is being told.
-    pub fn is_alone(&self) -> bool {
-        self.live + self.readers == 0
-    }
-
-    /// Nobody has been told how it ended, and nobody waits to be.
-    pub fn is_owed(&self) -> bool {
-        self.live == 0 && self.times.written.is_none() && self.times.told.is_none()
     }
 }

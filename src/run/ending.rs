@@ -5,7 +5,7 @@ use super::audience::Run;
 use super::{Answer, Finish, clip};
 use crate::conversation::fingerprint::digest;
 use crate::conversation::salt::Salt;
-use crate::conversation::{Limits, Message, Role, ToolCall};
+use crate::conversation::{Limits, Message, Role, ToolCall, call};
 use crate::form;
 use crate::ids::{Digest, Mark, cut};
 use crate::store::record::{Phase, Point, Turn};
@@ -77,18 +77,13 @@ pub fn ending(salt: &Salt, limits: &Limits, reading: &Reading, finish: Finish) -
 
 /// Calls as their caller gets them. The answer made once more has the same ids.
 pub fn called(salt: &Salt, run: &Run, calls: Vec<form::Call>) -> Vec<ToolCall> {
-    let id = |at: u64| {
+    let id = |at: u64, name: &str| {
         let (turn, at) = (run.id.0.to_le_bytes(), at.to_le_bytes());
         let hash = salt.hash("call id", [turn.as_slice(), &run.request, &at]);
-        let hex: String = hash
-            .iter()
-            .take(12)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("call_{hex}")
+        call::id(&hash, name)
     };
     let calls = (0..).zip(calls).map(|(at, call)| ToolCall {
-        id: id(at),
+        id: id(at, &call.name),
         name: call.name,
         arguments: call.arguments,
     });

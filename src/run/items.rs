@@ -10,9 +10,10 @@ use super::baseline::in_order;
 use super::listing::Line;
 use super::live::{Runner, Shared};
 use super::notes::{Full, Pending};
-use super::replay::{TRANSCRIPT_READS, quoted};
+use super::replay::TRANSCRIPT_READS;
+use super::retelling::Retelling;
 use crate::conversation::salt::Salt;
-use crate::conversation::{Caller, Message, Role, blocks};
+use crate::conversation::{Caller, Message};
 use crate::ids::{Handle, cut};
 use crate::store::{Branch, HandleKey, Seen};
 use crate::upstream::{ReadError, ThreadId};
@@ -203,18 +204,15 @@ impl Shared {
     }
 }
 
-/// The messages that stand in these lines. One post of ours may tell several.
+/// The messages that stand in these lines.
 fn items_of(salt: &Salt, lines: &[&Line]) -> Vec<Item> {
     let mut equal: HashMap<_, u64> = HashMap::new();
     let mut items = Vec::new();
+    let mut retelling = Retelling::new(salt);
     for line in lines {
         let nth = equal.entry(line.key).or_default();
         *nth += 1;
-        let quoted = quoted(line);
-        let messages = match quoted.role {
-            Role::User => blocks::messages(&quoted.text),
-            Role::Assistant | Role::Tool => vec![quoted],
-        };
+        let messages = retelling.messages(line);
         // Counted from the prompt on, which is the last.
         for (at, message) in (0..messages.len() as u64).rev().zip(messages) {
             let numbers = [nth.to_le_bytes(), at.to_le_bytes()].concat();

@@ -8,7 +8,8 @@ use dashmap::DashMap;
 
 use super::Error;
 use super::ask::RequestKey;
-use super::audience::{Callers, May, Run};
+use super::audience::Run;
+use super::callers::{Callers, May};
 use super::responses::Responses;
 use crate::clock::Moment;
 use crate::conversation::Repeat;

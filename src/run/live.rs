@@ -117,8 +117,9 @@ impl Runner {
             max: conversations.max,
             max_age: conversations.max_age,
         };
-        let store = Arc::new(Store::new(bounds, clock, backend));
-        store.restore(restored.branches, restored.handles);
+        let mut store = Store::new(bounds, clock, backend);
+        store.restore(restored.branches, &restored.handles);
+        let store = Arc::new(store);
         store.restore_conversations(restored.conversations);
         let salt = secrets.salt.clone();
         let queue = config.run.queue;
@@ -130,8 +131,8 @@ impl Runner {
             notes: Notes::new(bounds.max, bounds.max_age),
             active: Shares::new(config.run.max_active, config.run.max_active_per_key),
             salt,
+            pace: Pace::new(&config.pace).kept_in(store.clone(), restored.paces),
             store,
-            pace: Pace::new(&config.pace),
             metrics,
             settings: config.run.clone(),
             strict: config.store.strict,
@@ -304,6 +305,7 @@ impl Runner {
         self.0.stopped.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        self.0.pace.keep();
     }
 
     pub fn subscribe(&self, run: Arc<Run>, deadline: Duration, seat: Seat) -> Subscription {

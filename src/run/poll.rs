@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{Reading, read_off};
+use super::apart::aside;
 use super::audience::Run;
 use super::calls::Calls;
 use super::listing::Listing;
@@ -75,15 +76,13 @@ struct Progress {
     /// No read has shown the thread yet.
     unseen: bool,
     lost_once: bool,
+    /// The POST did not say that the run had ended: one that ends at once is not waited for.
+    is_timed: bool,
 }
 
-impl Poll<'_> {
-    /// Polls to the end. `grown` is told the answer's text whenever a read shows any.
-    pub async fn follow(&self, accepted: &Accepted, mut grown: impl FnMut(u32, &str)) -> Ended {
-        let _followed = self.calls.follow();
-        let rhythm = self.pace.rhythm(&self.caller.account);
-        let now = Instant::now();
-        let mut progress = Progress {
+impl Progress {
+    fn new(now: Instant, accepted: &Accepted) -> Self {
+        Self {
             posted: now,
             polls: 0,
             failures: 0,
@@ -94,7 +93,18 @@ impl Poll<'_> {
             ungrown: 0,
             unseen: accepted.seen.keys.is_empty(),
             lost_once: false,
-        };
+            is_timed: false,
+        }
+    }
+}
+
+impl Poll<'_> {
+    /// Polls to the end. `grown` is told the answer's text whenever a read shows any.
+    pub async fn follow(&self, accepted: &Accepted, mut grown: impl FnMut(u32, &str)) -> Ended {
+        let _followed = self.calls.follow();
+        let rhythm = self.pace.rhythm(&self.caller.account);
+        let now = Instant::now();
+        let mut progress = Progress::new(now, accepted);
         let mut last = now;
         let mut due = now;
         match accepted.posted.status {
@@ -102,11 +112,15 @@ impl Poll<'_> {
             Some(status @ (RunStatus::Failed | RunStatus::Cancelled | RunStatus::Expired)) => {
                 return Ended::Failed(ending(status, accepted.posted.failure.as_deref()));
             }
-            Some(RunStatus::Pending) | None => due += self.wait(&rhythm, &progress),
+            Some(RunStatus::Pending) | None => {
+                progress.is_timed = true;
+                due += self.wait(&rhythm, &progress);
+            }
         }
         loop {
             if due >= self.limit {
                 sleep_until(self.limit).await;
+                self.learn(&rhythm, &progress);
                 return Ended::Failed(Error::Expired);
             }
             self.sleep_until(due, last).await;
@@ -152,16 +166,19 @@ impl Poll<'_> {
     /// What the polls have shown of how long the run has taken.
     fn learn(&self, rhythm: &Rhythm<'_>, progress: &Progress) {
         let seconds = |at: Instant| (self.age + (at - progress.posted)).as_secs_f64();
+        if !progress.is_timed {
+            return;
+        }
         let after = if progress.last_pending == progress.posted {
             0.0
         } else {
             seconds(progress.last_pending)
         };
-        let Some(ended) = progress.ended.filter(|_| progress.polls > 0) else {
-            return;
-        };
-        let by = seconds(ended);
-        rhythm.saw(Bracket { after, by });
+        // One that is given up may go on for ever.
+        let by = progress.ended.map_or(f64::INFINITY, seconds);
+        if let Some(learner) = rhythm.saw(Bracket { after, by }) {
+            aside(move || learner.renew());
+        }
     }
 
     /// Sleeps until the next poll is due, which it is soon when the machine has slept. `last` is when

@@ -123,6 +123,10 @@ impl Meter {
 const SOME: usize = 16;
 
 /// Characters whose price hangs on nothing but the one before.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "tables are made while this is compiled"
+)]
 mod plain {
     use super::Kind;
 

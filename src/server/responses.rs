@@ -127,8 +127,13 @@ pub async fn input_items(found: Found, Asked(query): Asked) -> Result<Response, 
     Ok(found.tell(Json(page).into_response()))
 }
 
-pub async fn input_tokens(wire: WireJson<ResponseRequest>) -> Result<Response, ApiError> {
-    let tokens = wire.read(|request, _| request.into_tokens()).await??;
+pub async fn input_tokens(
+    State(policy): State<Arc<Policy>>,
+    wire: WireJson<ResponseRequest>,
+) -> Result<Response, ApiError> {
+    let tokens = wire
+        .read(move |request, _| request.into_tokens(&policy))
+        .await??;
     Ok(Json(responses::input_tokens(tokens)).into_response())
 }
 

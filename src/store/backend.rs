@@ -11,14 +11,17 @@ pub enum Table {
     Handles,
     Turns,
     Conversations,
+    /// Made with its first record: a state may have none.
+    Paces,
 }
 
 impl Table {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Branches,
         Self::Handles,
         Self::Turns,
         Self::Conversations,
+        Self::Paces,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -27,6 +30,7 @@ impl Table {
             Self::Handles => "handles",
             Self::Turns => "turns",
             Self::Conversations => "conversations",
+            Self::Paces => "paces",
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod callers;
 pub mod conversations;
 pub mod disk;
 pub mod memory;
+pub mod paces;
 mod private;
 pub mod record;
 mod restored;

@@ -292,12 +292,12 @@ fn handle(name: &str) -> Handle {
     Handle(Arc::from(name))
 }
 
-fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
+pub fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_allocvec(value).expect("a record in memory can be written down")
 }
 
 /// The whole of the bytes, and no more than they hold.
-fn value_of<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
+pub fn value_of<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Unreadable> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok(_) | Err(_) => Err(Unreadable),

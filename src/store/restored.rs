@@ -2,9 +2,11 @@
 
 use super::backend::Table;
 use super::conversations::Made;
+use super::paces::Learned;
 use super::record::{self, Rested, Turn, TurnId, Unreadable};
 use super::{HandleKey, HandleRecord};
 use crate::clock::Moment;
+use crate::ids::Tenant;
 
 /// Every record that was found.
 #[derive(Debug, Default)]
@@ -13,6 +15,7 @@ pub struct Restored {
     pub handles: Vec<(HandleKey, HandleRecord)>,
     pub turns: Vec<(TurnId, Turn)>,
     pub conversations: Vec<(HandleKey, Made)>,
+    pub paces: Vec<(Tenant, Learned)>,
 }
 
 impl Restored {
@@ -26,6 +29,7 @@ impl Restored {
                 let conversation = record::read_conversation(key, value)?;
                 self.conversations.push(conversation);
             }
+            Table::Paces => self.paces.push(Learned::read(key, value)?),
         }
         Ok(())
     }
@@ -48,6 +52,7 @@ impl Restored {
             .max()
         });
         let made = self.conversations.iter().map(|(_, made)| made.at);
-        used.chain(turns).chain(made).max()
+        let paces = self.paces.iter().map(|(_, learned)| learned.used);
+        used.chain(turns).chain(made).chain(paces).max()
     }
 }

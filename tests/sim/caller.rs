@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chaturdata_proxy::conversation::resolve::Hashes;
-use chaturdata_proxy::conversation::{Base, Caller, Limits, Message, Names, Repeat, Role, Turn};
+use chaturdata_proxy::conversation::{Base, Caller, Limits, Names, Repeat, Turn};
 use chaturdata_proxy::ids::{Fingerprint, Handle, ResponseId};
 use chaturdata_proxy::run::subscription::Subscription;
 use chaturdata_proxy::run::{Error, RunEvent};
@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::dice::Dice;
 use crate::forms::{self, FORMS};
+use crate::messages;
 use crate::net::wrong;
 use crate::responses::Manner;
 use crate::world::{Got, World};
@@ -44,6 +45,8 @@ pub struct Person {
     pub ids: Vec<Option<ResponseId>>,
     /// What it was told last.
     pub told_id: Option<ResponseId>,
+    /// The call that it was told last.
+    pub call: Option<String>,
 }
 
 /// One request, to be sent as often as it takes.
@@ -138,7 +141,7 @@ impl Person {
                 Duration::from_secs(120),
                 Duration::from_secs(590),
             ]),
-            form: (!is_plain && self.dice.one_in(4)).then(|| self.dice.below(2) as usize),
+            form: (!is_plain && self.dice.one_in(3)).then(|| self.dice.below(4) as usize),
             choices: if !is_plain && self.dice.one_in(8) {
                 3
             } else {
@@ -163,6 +166,7 @@ impl Person {
             is_plain: self.is_plain,
             ids: self.ids.clone(),
             told_id: None,
+            call: self.call.clone(),
         }
     }
 
@@ -244,6 +248,7 @@ impl Person {
         match got {
             Ok(Ok(answers)) => {
                 self.told_id = places[0].kept().map(|kept| kept.id);
+                self.call = call(&mut places[0]);
                 places.into_iter().for_each(Subscription::delivered);
                 Got::Answers(answers)
             }
@@ -263,7 +268,7 @@ impl Person {
         let delta = matches!(self.kind, Kind::Delta(_));
         self.known.push(request.text.clone());
         for answer in answers {
-            if request.form.is_some() && !forms::is_formed(answer) {
+            if request.form.is_some_and(|at| !forms::is_formed(at, answer)) {
                 wrong(|| format!("an answer that is not in its form: {answer:?}"));
             }
             let mut path = self.path.clone();
@@ -351,33 +356,17 @@ impl Person {
     }
 
     fn compose(&self, world: &World, request: &Request, at: u64, marked: bool) -> Turn {
-        let message = |at: usize, text: &String| Message {
-            role: if at.is_multiple_of(2) {
-                Role::User
-            } else {
-                Role::Assistant
-            },
-            text: text.clone(),
-            calls: Vec::new(),
-            answers: None,
-            parts: Vec::new(),
+        let (handle, shown, call) = match &self.kind {
+            Kind::History => (None, &self.path[..], None),
+            Kind::Named(name) => (Some(name), &self.path[..], None),
+            Kind::Delta(name) => (Some(name), &[][..], self.call.as_deref()),
         };
-        let (handle, shown) = match &self.kind {
-            Kind::History => (None, &self.path[..]),
-            Kind::Named(name) => (Some(name), &self.path[..]),
-            Kind::Delta(name) => (Some(name), &[][..]),
-        };
-        let history: Vec<Message> = shown
-            .iter()
-            .enumerate()
-            .map(|(at, text)| message(at, text))
-            .collect();
         let turn = Turn {
             caller: Caller::of_key(&world.salt, Secret::new(self.key)),
             model: "m".to_owned(),
             instructions: None,
-            history,
-            prompt: vec![message(0, &request.text)],
+            history: messages::history(shown),
+            prompt: vec![messages::prompt(&self.path, call, &request.text)],
             base: Base::Nothing,
             form: request.form.map(|at| FORMS[at].clone()),
             keep: None,
@@ -434,10 +423,17 @@ async fn all_heard(
     Ok(answers)
 }
 
+/// What an answer that has come calls.
+fn call(place: &mut Subscription) -> Option<String> {
+    let answer = place.ended()?.ok()?;
+    answer.calls.first().map(|call| call.id.clone())
+}
+
 /// The answer, at once or piece by piece.
 async fn heard(place: &mut Subscription, streams: bool) -> Result<String, Error> {
     if !streams {
-        return place.answer().await.map(|answer| answer.text.clone());
+        let answer = place.answer().await?;
+        return Ok(forms::remembered(&answer));
     }
     let mut text = String::new();
     loop {
@@ -448,7 +444,7 @@ async fn heard(place: &mut Subscription, streams: bool) -> Result<String, Error>
                 if answer.text != text {
                     wrong(|| format!("the stream {text:?} is not the answer {:?}", answer.text));
                 }
-                return Ok(text);
+                return Ok(forms::remembered(&answer));
             }
             RunEvent::Failed(error) => return Err(error),
         }

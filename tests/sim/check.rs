@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use chaturdata_proxy::upstream::sandbox::Kind;
+use chaturdata_proxy::upstream::sandbox::recital::recital;
 use tokio::time::Instant;
 
 use crate::caller::{Answered, STOP};
-use crate::forms::{self, MENDING, Told, parted, prompt, recital};
+use crate::forms::{self, FORMS, MENDING, Told, parted, prompt, unled};
 use crate::net::wrong;
 use crate::world::World;
 
@@ -30,18 +31,21 @@ fn told(world: &World, threads: &BTreeMap<String, Vec<String>>) {
         return;
     }
     for posts in threads.values() {
-        let mut knows = false;
+        let mut knows = None;
         for post in posts {
             let says = parted(post).1;
             let fits = match says {
                 Told::Whole(_) | Told::Withdrawn => true,
-                Told::Reminded => knows,
-                Told::Nothing => !knows,
+                Told::Reminded(at) => knows == Some(FORMS[at].reminder()),
+                Told::Nothing => knows.is_none(),
             };
             if !fits {
                 wrong(|| format!("a thread does not know which form is wanted: {posts:#?}"));
             }
-            knows = matches!(says, Told::Whole(_) | Told::Reminded);
+            knows = match says {
+                Told::Whole(at) | Told::Reminded(at) => Some(FORMS[at].reminder()),
+                Told::Nothing | Told::Withdrawn => None,
+            };
         }
     }
 }
@@ -211,7 +215,7 @@ fn visible(posts: &[String], mendings: &[String]) -> Vec<Vec<String>> {
         }
         let recital = recital(&posts[..=at]);
         let spoken = forms::spoken(post, &recital);
-        path.push(vec![prompt.to_owned()]);
+        path.push(vec![unled(prompt).to_owned()]);
         path.push(forms::tellable(&spoken, post, &recital, mendings));
     }
     path

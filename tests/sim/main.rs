@@ -14,6 +14,7 @@ mod check;
 mod dice;
 mod forms;
 mod journal;
+mod messages;
 mod net;
 mod responses;
 mod weather;

@@ -174,6 +174,7 @@ impl World {
                 is_plain: self.dice.one_in(2),
                 ids: Vec::new(),
                 told_id: None,
+                call: None,
             });
         }
         let lives = people.into_iter().map(|person| person.live(self));
@@ -280,7 +281,7 @@ impl World {
             let is_known = restored
                 .branches
                 .iter()
-                .any(|left| left.tip == *tip || left.passed.contains(tip));
+                .any(|branch| branch.tip == *tip || branch.passed.contains(tip));
             if !is_known {
                 wrong(|| "an acknowledged turn is forgotten".to_owned());
             }

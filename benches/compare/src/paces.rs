@@ -155,10 +155,13 @@ impl Key {
             polls += 1;
             let seconds = at.as_secs_f64();
             if seconds >= time {
-                rhythm.saw(Bracket {
+                let bracket = Bracket {
                     after: last.as_secs_f64(),
                     by: seconds,
-                });
+                };
+                if let Some(learner) = rhythm.saw(bracket) {
+                    learner.renew();
+                }
                 return (seconds - time, polls);
             }
             last = at;
@@ -190,8 +193,8 @@ fn simulate(keys: &mut [Key], from: u32, to: u32) {
         for key in &mut *keys {
             key.run(run, from);
         }
-        // At first each run makes another plan, then one in five does.
-        let pause = if run < 25 { APART } else { APART / 5 };
+        // At first each run makes another plan, then about one in three does.
+        let pause = if run < 25 { APART } else { APART / 3 };
         std::thread::sleep(pause.saturating_sub(began.elapsed()));
     }
 }

@@ -38,7 +38,7 @@ impl ChatRequest {
         let wanted = forms::of_chat(fields, policy)?;
         let ignored = params::ignored(CHAT, &self.fields, &wanted.unheeded, policy)?;
         let split = split(self.messages)?;
-        let prompt_tokens = split.tokens();
+        let prompt_tokens = split.tokens(wanted.form.as_deref());
         let stream = basis.stream;
         let turn = Turn {
             limits,

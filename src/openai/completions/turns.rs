@@ -68,7 +68,7 @@ impl CompletionRequest {
         };
         for prompt in prompts {
             let split = Split::of(vec![Entry::Said(said(Role::User, prompt))], "prompt")?;
-            asked.prompt_tokens += split.tokens();
+            asked.prompt_tokens += split.tokens(None);
             for _ in 0..choices {
                 let turn = Turn {
                     limits: limits.clone(),

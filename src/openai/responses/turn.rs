@@ -119,7 +119,7 @@ impl ResponseRequest {
             }
             (None, Follows::Foreign(_)) => Base::Nothing,
         };
-        let prompt_tokens = split.tokens();
+        let prompt_tokens = split.tokens(wanted.form.as_deref());
         let turn = Turn {
             base,
             limits,
@@ -140,13 +140,14 @@ impl ResponseRequest {
     }
 
     /// What the request's tokens are counted as. It need not ask anything.
-    pub fn into_tokens(self) -> Result<u64, Error> {
+    pub fn into_tokens(self, policy: &Policy) -> Result<u64, Error> {
         let fields = Fields::new(&self.fields);
         let instructions = fields.text("instructions")?.map(str::to_owned);
         let known = Follows::read(fields)?.known();
         let input = self.input.unwrap_or(Input::Items(Vec::new()));
         let entries = heard(Some(input), known)?.entries;
-        Ok(tokens(led(instructions, entries)))
+        let form = forms::of_response(fields, policy)?.form;
+        Ok(tokens(led(instructions, entries), form.as_deref()))
     }
 }
 
@@ -380,7 +381,8 @@ mod tests {
             (json!({"input": null}), 3),
             (json!({"input": "Hi", "instructions": "Hi"}), 13),
         ] {
-            assert_eq!(request(&fields).into_tokens(), Ok(tokens), "{fields}");
+            let counted = request(&fields).into_tokens(&Policy::default());
+            assert_eq!(counted, Ok(tokens), "{fields}");
         }
     }
 }

@@ -1,21 +1,25 @@
 //! When to poll.
 
 pub mod estimate;
+pub mod keys;
 pub mod learner;
 pub mod schedule;
+pub mod views;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use tokio::time::Instant;
 
 use self::estimate::Bracket;
-use self::learner::{Learner, Plan, Spacing};
+use self::keys::Keys;
+use self::learner::{Learner, Spacing};
 use crate::config::{Pace as Settings, Strategy};
 use crate::ids::Tenant;
 use crate::planted::{Bug, is_planted};
+use crate::store::Store;
+use crate::store::paces::Learned;
 use crate::upstream::ThreadId;
 
 /// How polls of one run are spaced.
@@ -24,10 +28,8 @@ pub struct Pace {
     strategy: Strategy,
     interval: Duration,
     min_gap: Duration,
-    /// By upstream key.
-    learners: DashMap<Tenant, Arc<Learner>>,
-    /// What is expected of a key that nothing is known of.
-    cold: OnceLock<Arc<Plan>>,
+    /// What is learned of each upstream key.
+    keys: Keys,
 }
 
 /// How the polls of the runs of one upstream key are spaced.
@@ -48,9 +50,6 @@ pub struct Beat {
     pub runs: usize,
 }
 
-/// Keys that are learned from; beyond so many, those without a run under way are dropped.
-const KEYS: usize = 1024;
-
 /// Longest wait after polls that failed, or that the upstream asked for.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -63,46 +62,33 @@ impl Pace {
             strategy: settings.strategy,
             interval: settings.interval,
             min_gap: settings.min_gap,
-            learners: DashMap::new(),
-            cold: OnceLock::new(),
+            keys: Keys::new(Spacing {
+                min_gap: settings.min_gap.as_secs_f64(),
+                interval: settings.interval.as_secs_f64(),
+            }),
         }
     }
 
-    /// Takes up what an earlier process has learned of a key's runs, oldest first.
-    pub fn restore(&self, key: Tenant, brackets: Vec<Bracket>) {
-        self.learners.insert(key, self.learner(brackets));
+    /// With what an earlier process has left in a store, where it is written down from now on.
+    pub fn kept_in(mut self, store: Arc<Store>, left: Vec<(Tenant, Learned)>) -> Self {
+        self.keys = self.keys.kept_in(store, left);
+        self
+    }
+
+    /// Has everything written down that was learned.
+    pub fn keep(&self) {
+        self.keys.keep_all();
     }
 
     pub fn rhythm(&self, key: &Tenant) -> Rhythm<'_> {
         let learner = match self.strategy {
             Strategy::Fixed => None,
-            Strategy::Learned => Some(self.learned(key)),
+            Strategy::Learned => Some(self.keys.learner(key)),
         };
         Rhythm {
             pace: self,
             learner,
         }
-    }
-
-    fn learned(&self, key: &Tenant) -> Arc<Learner> {
-        if let Some(learner) = self.learners.get(key) {
-            return learner.clone();
-        }
-        if self.learners.len() >= KEYS {
-            self.learners
-                .retain(|_, learner| Arc::strong_count(learner) > 1);
-        }
-        let learner = self.learners.entry(*key);
-        learner.or_insert_with(|| self.learner(Vec::new())).clone()
-    }
-
-    fn learner(&self, brackets: Vec<Bracket>) -> Arc<Learner> {
-        let spacing = Spacing {
-            min_gap: self.min_gap.as_secs_f64(),
-            interval: self.interval.as_secs_f64(),
-        };
-        let cold = || Arc::new(Plan::new([].iter(), spacing));
-        Arc::new(Learner::new(spacing, self.cold.get_or_init(cold), brackets))
     }
 
     /// The fixed interval: how long after the POST, or after the last of `polls`, the next poll is due.
@@ -177,10 +163,11 @@ impl Rhythm<'_> {
         Some(self.learner.as_ref()?.remaining(so_far))
     }
 
-    /// Takes in what polls have shown of one run. Gives all that is remembered of the key's runs,
-    /// whenever that is to be written down again.
-    pub fn saw(&self, bracket: Bracket) -> Option<Vec<Bracket>> {
-        self.learner.as_ref()?.saw(bracket)
+    /// Takes in what polls have shown of one run. Gives who is to plan anew now, which takes some tenths
+    /// of a millisecond.
+    pub fn saw(&self, bracket: Bracket) -> Option<Arc<Learner>> {
+        let learner = self.learner.as_ref()?;
+        learner.saw(bracket).then(|| Arc::clone(learner))
     }
 }
 

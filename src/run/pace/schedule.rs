@@ -4,17 +4,24 @@
 //! solved by dynamic programming over the moments of a grid, with a price per poll that is moved
 //! until the runs take as many polls, on average, as a fixed interval would.
 
+use std::collections::VecDeque;
+
 use super::estimate::Estimate;
 
 /// The grid's moments lie this much apart, in parts of the time so far and of the least gap.
-const STEP: f64 = 0.03;
-const LEAST_STEP: f64 = 0.07;
+const STEP: f64 = 0.006;
+const LEAST_STEP: f64 = 0.03;
 
-/// Beyond so many intervals the fixed interval serves.
+/// Where fewer runs than this go on, or beyond so many intervals, the fixed interval serves.
+const LEFT: f64 = 0.001;
 const HORIZON: f64 = 400.0;
 
+/// A poll that saves less than this share of what one more would at the fixed interval is not worth
+/// making, whatever the budget.
+const WORTH: f64 = 0.2;
+
 /// Halvings of the range that the price of a poll is looked for in.
-const HALVINGS: usize = 9;
+const HALVINGS: usize = 12;
 
 /// For each moment of a grid, the moment of the next poll after one there.
 #[derive(Clone, Debug)]
@@ -30,7 +37,8 @@ impl Schedule {
     pub fn best(estimate: &Estimate, min_gap: f64, interval: f64) -> Self {
         let grid = Grid::new(estimate, min_gap, interval);
         let wanted = polls_at(estimate, interval);
-        let (mut low, mut high) = (interval / 300.0, interval * 7.0);
+        let worth = interval * interval / (2.0 * grid.mean());
+        let (mut low, mut high) = (WORTH * worth, interval * 7.0);
         let mut best = grid.cheapest(high);
         for _ in 0..HALVINGS {
             let price = (low * high).sqrt();
@@ -69,11 +77,15 @@ impl Schedule {
 /// The mean number of polls of a run at a fixed interval.
 fn polls_at(estimate: &Estimate, interval: f64) -> f64 {
     let times = (0..HORIZON as u32).map(|polls| f64::from(polls) * interval);
-    times.map(|time| 1.0 - estimate.ended_by(time)).sum()
+    times
+        .map(|time| 1.0 - estimate.ended_by(time))
+        .take_while(|unfinished| *unfinished > 1e-9)
+        .sum()
 }
 
 struct Grid {
     min_gap: f64,
+    interval: f64,
     points: Vec<Point>,
 }
 
@@ -86,66 +98,110 @@ struct Point {
     area: f64,
 }
 
-impl Point {
-    /// The mean wait of those that end between here and a poll, times their share.
-    fn waited(&self, poll: &Self) -> f64 {
-        poll.area - self.area - self.ended * (poll.at - self.at)
+/// What a poll at one moment costs with all that come after it, as a line over the share of runs that
+/// had ended at the poll before.
+#[derive(Clone, Copy)]
+struct Line {
+    poll: usize,
+    at: f64,
+    cost: f64,
+}
+
+impl Line {
+    fn cost(&self, ended: f64) -> f64 {
+        self.cost - self.at * ended
+    }
+
+    /// Whether this one is nowhere the least between an earlier and a later poll's.
+    fn is_covered(&self, later: &Self, earlier: &Self) -> bool {
+        let at = |one: &Self, other: &Self| (one.cost - other.cost) / (one.at - other.at);
+        at(later, self) <= at(self, earlier)
     }
 }
 
 impl Grid {
     fn new(estimate: &Estimate, min_gap: f64, interval: f64) -> Self {
-        const PARTS: u32 = 4;
-        let mut points = vec![Point {
+        let mut from = Point {
             at: 0.0,
-            ended: estimate.ended_by(0.0),
+            ended: 0.0,
             area: 0.0,
-        }];
-        let (mut at, mut from, mut area) = (min_gap, 0.0, 0.0);
+        };
+        let mut points = vec![from];
+        let mut at = min_gap;
+        // No poll may come before the least gap, so that what lies within it is only summed up.
+        const PARTS: u32 = 16;
+        for part in 1..PARTS {
+            from = from.on(estimate, min_gap * f64::from(part) / f64::from(PARTS));
+        }
         while at < HORIZON * interval {
-            let part = (at - from) / f64::from(PARTS);
-            let middles = (0..PARTS).map(|n| from + part * (f64::from(n) + 0.5));
-            area += middles
-                .map(|middle| estimate.ended_by(middle) * part)
-                .sum::<f64>();
-            let ended = estimate.ended_by(at);
-            points.push(Point { at, ended, area });
-            from = at;
+            from = from.on(estimate, at);
+            points.push(from);
+            if 1.0 - from.ended < LEFT {
+                break;
+            }
             at += (STEP * at).max(LEAST_STEP * min_gap);
         }
-        Self { min_gap, points }
+        Self {
+            min_gap,
+            interval,
+            points,
+        }
     }
 
     /// For each point, the next one of the cheapest schedule, where a wait of a second costs 1. The
     /// number of points stands for none.
+    ///
+    /// From `here`, a poll `there` costs the wait of those that end between, which is
+    /// `area[there] - area[here] - ended[here] * (at[there] - at[here])`, and what comes after it: for
+    /// each `there` a line over `ended[here]`. The lines come in the order of their slopes, and are asked
+    /// in the order of the shares, so that the least of them is found by going on from the last.
     fn cheapest(&self, price: f64) -> Vec<usize> {
         let count = self.points.len();
         let mut costs = vec![0.0_f64; count];
         let mut next = vec![count; count];
+        let mut lines: VecDeque<Line> = VecDeque::new();
+        let mut unasked = count;
         for (here, point) in self.points.iter().enumerate().rev() {
             let unfinished = 1.0 - point.ended;
             let earliest = point.at + self.min_gap * (1.0 - 1e-9);
-            let mut best: Option<(f64, usize)> = None;
-            for (there, poll) in self.points.iter().enumerate().skip(here + 1) {
-                if poll.at < earliest {
-                    continue;
-                }
-                let waited = point.waited(poll);
-                let beyond = costs.get(there).copied().unwrap_or_default();
-                let cost = waited + price * unfinished + beyond;
-                match best {
-                    Some((least, _)) if waited > least => break,
-                    Some((least, _)) if cost >= least => {}
-                    Some(_) | None => best = Some((cost, there)),
-                }
-            }
-            if let (Some((cost, there)), Some(slot), Some(step)) =
-                (best, costs.get_mut(here), next.get_mut(here))
+            while let Some(poll) = unasked.checked_sub(1)
+                && let Some(of) = self.points.get(poll).filter(|of| of.at >= earliest)
             {
-                (*slot, *step) = (cost, there);
+                let cost = of.area + costs.get(poll).copied().unwrap_or_default();
+                push(
+                    &mut lines,
+                    Line {
+                        poll,
+                        at: of.at,
+                        cost,
+                    },
+                );
+                unasked = poll;
+            }
+            while let (Some(first), Some(second)) = (lines.front(), lines.get(1))
+                && second.cost(point.ended) <= first.cost(point.ended)
+            {
+                lines.pop_front();
+            }
+            let (Some(slot), Some(step)) = (costs.get_mut(here), next.get_mut(here)) else {
+                continue;
+            };
+            match lines.front() {
+                Some(line) => {
+                    let waited = line.cost(point.ended) - point.area + point.ended * point.at;
+                    (*slot, *step) = (waited + price * unfinished, line.poll);
+                }
+                // Beyond the grid polls come at the fixed interval.
+                None => *slot = unfinished * (price + self.interval / 2.0),
             }
         }
         next
+    }
+
+    /// How long runs take on the mean, as far as the grid goes.
+    fn mean(&self) -> f64 {
+        let last = self.points.last();
+        last.map_or(self.min_gap, |last| (last.at - last.area).max(self.min_gap))
     }
 
     /// The mean number of polls of a run.
@@ -161,4 +217,25 @@ impl Grid {
         }
         polls
     }
+}
+
+impl Point {
+    /// The next one.
+    fn on(self, estimate: &Estimate, at: f64) -> Self {
+        let ended = estimate.ended_by(at);
+        let area = self.area + (at - self.at) * (self.ended + ended) / 2.0;
+        Self { at, ended, area }
+    }
+}
+
+/// Puts an earlier poll's line beside those of the later ones, and drops what is nowhere the least.
+fn push(lines: &mut VecDeque<Line>, line: Line) {
+    while let (Some(last), Some(before)) = (
+        lines.back(),
+        lines.len().checked_sub(2).and_then(|at| lines.get(at)),
+    ) && last.is_covered(before, &line)
+    {
+        lines.pop_back();
+    }
+    lines.push_back(line);
 }

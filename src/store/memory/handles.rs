@@ -22,13 +22,11 @@ pub struct Handles(DashMap<Name, HandleRecord>);
 /// 128 bits, so that nobody finds two names that are taken for one.
 type Name = [u8; 16];
 
-impl Default for Handles {
-    fn default() -> Self {
-        Self(DashMap::with_shard_amount(PARTS))
-    }
-}
-
 impl Handles {
+    pub fn with_room(room: usize) -> Self {
+        Self(DashMap::with_capacity_and_shard_amount(room, PARTS))
+    }
+
     pub fn insert(&self, key: &HandleKey, record: HandleRecord) {
         self.0.insert(name(key), record);
     }

@@ -3,6 +3,7 @@
 mod handles;
 mod order;
 mod points;
+mod restore;
 mod slot;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +17,8 @@ use crate::ids::Fingerprint;
 use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Table, Unwritten, Write};
 use crate::store::conversations::Conversations;
-use crate::store::record::{self, Rested, Turn, TurnId};
-use crate::store::{Branch, BranchId, HandleKey, HandleRecord, Lease, PASSED, State};
+use crate::store::record::{self, Turn, TurnId};
+use crate::store::{Branch, BranchId, Lease, PASSED, State};
 
 use handles::Handles;
 use order::Order;
@@ -60,38 +61,14 @@ impl Store {
             backend,
             clock,
             branches: DashMap::with_shard_amount(PARTS),
-            points: Points::default(),
-            handles: Handles::default(),
+            points: Points::with_room(0),
+            handles: Handles::with_room(0),
             conversations: Conversations::default(),
             links: Mutex::new(()),
             next_branch: AtomicU64::new(0),
             next_turn: AtomicU64::new(0),
             order: Mutex::default(),
             bounds,
-        }
-    }
-
-    /// Takes up what an earlier process has left, before anybody asks.
-    pub fn restore(&self, mut branches: Vec<Rested>, handles: Vec<(HandleKey, HandleRecord)>) {
-        branches.sort_unstable_by_key(|branch| (branch.used, branch.id));
-        let newest = branches.iter().map(|branch| branch.id.0 + 1).max();
-        self.next_branch
-            .fetch_max(newest.unwrap_or_default(), Ordering::Relaxed);
-        self.order().restore(branches.into_iter().map(|branch| {
-            for point in branch.passed.iter().chain([&branch.tip]) {
-                self.points.add(*point, branch.id);
-            }
-            let slot = Slot::restored(branch.id, branch.line, branch.used);
-            self.branches.insert(branch.id, slot.clone());
-            slot
-        }));
-        for (key, leads) in handles {
-            if self.branches.contains_key(&leads.branch) {
-                self.handles.insert(&key, leads);
-            } else {
-                let key = record::handle_key(&key);
-                self.backend.queue(vec![take(Table::Handles, key)]);
-            }
         }
     }
 

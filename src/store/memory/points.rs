@@ -21,13 +21,11 @@ enum There {
     Several(Box<[BranchId]>),
 }
 
-impl Default for Points {
-    fn default() -> Self {
-        Self(DashMap::with_shard_amount(PARTS))
-    }
-}
-
 impl Points {
+    pub fn with_room(room: usize) -> Self {
+        Self(DashMap::with_capacity_and_shard_amount(room, PARTS))
+    }
+
     pub fn at(&self, point: &Fingerprint) -> Vec<BranchId> {
         let there = self.0.get(point);
         there.map_or_else(Vec::new, |there| there.ids().to_vec())

@@ -5,6 +5,7 @@ mod demo;
 mod document;
 mod fill;
 pub mod part;
+pub mod recital;
 pub mod reply;
 pub mod script;
 pub mod shape;

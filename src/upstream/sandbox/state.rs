@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::document::{self, Mint, Told};
+use super::recital::recital;
 use super::reply::{Refusal, Reply};
 use super::script::{Answer, Behaviour, Content, Lands, Script};
 use super::thread::{Run, Thread};
@@ -284,27 +284,12 @@ fn reply(behaviour: &Behaviour, earlier: &[&str], message: &str) -> Vec<Content>
     if let Some(played) = played {
         vec![Content::Text(played)]
     } else if behaviour.recites {
-        vec![Content::Text(recital(earlier, message))]
+        vec![Content::Text(recital(earlier.iter().chain([&message])))]
     } else if behaviour.reply.is_empty() {
         vec![Content::Text(demo::answer(earlier, message))]
     } else {
         behaviour.reply.clone()
     }
-}
-
-/// 16 hex digits that tell which messages the thread has had, in their order.
-fn recital(earlier: &[&str], message: &str) -> String {
-    let mut hash = Sha256::new();
-    for message in earlier.iter().chain([&message]) {
-        hash.update((message.len() as u64).to_le_bytes());
-        hash.update(message);
-    }
-    let digest = hash.finalize();
-    digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// A message on its way to a thread.

@@ -12,8 +12,11 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 14] = [
-    named("chat", targets::chat::chat),
+pub const TARGETS: [Target; 17] = [
+    named("chat", targets::bodies::chat),
+    named("responses", targets::bodies::responses),
+    named("completions", targets::bodies::completions),
+    named("conversations", targets::bodies::conversations),
     named("head", targets::head::head),
     named("stream", targets::stream::stream),
     named("new_message", targets::upstream::new_message),

@@ -1,7 +1,7 @@
 //! Whether what callers were told fits what the upstream has.
 
 use chaturdata_proxy::upstream::ThreadId;
-use sha2::{Digest, Sha256};
+use chaturdata_proxy::upstream::sandbox::recital::recital;
 
 use super::rig::End;
 
@@ -96,21 +96,6 @@ fn rests_on(turn: &Turn, turns: &[Turn], messages: &[&str]) -> bool {
         .iter()
         .map(|other| &other.mark)
         .all(|mark| holds(mark) == (*mark == turn.mark || turn.visible.contains(mark)))
-}
-
-/// What the sandbox answers to these messages.
-fn recital(messages: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for message in messages {
-        hash.update((message.len() as u64).to_le_bytes());
-        hash.update(message);
-    }
-    let digest = hash.finalize();
-    digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 #[cfg(test)]

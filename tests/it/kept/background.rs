@@ -12,11 +12,11 @@ use crate::talk::{first, posted, seconds, soon};
 
 /// Whose upstream takes a minute for the first answer, and a second for others.
 fn slow() -> Rig {
-    Rig::with(first(
-        1,
-        Behaviour::says("slow", seconds(60)),
-        soon("later"),
-    ))
+    Rig::with(slow_script())
+}
+
+fn slow_script() -> Script {
+    first(1, Behaviour::says("slow", seconds(60)), soon("later"))
 }
 
 /// Its caller is told the id as soon as the upstream has the message.
@@ -124,22 +124,29 @@ async fn a_cancelled_run_is_told_so_at_once_and_for_good() {
 async fn nothing_is_posted_on_the_thread_of_a_cancelled_run_before_it_ends() {
     for restarts in [false, true] {
         let mut rig = slow();
-        let mut turn = rig.background("one");
-        turn.names.handle = Some(Handle("mine".into()));
-        let id = begun(&rig, turn).await;
+        let named = |turn: Turn| Turn {
+            names: Names {
+                handle: Some(Handle("mine".into())),
+                ..Names::default()
+            },
+            ..turn
+        };
+        // What the thread holds is known, so that it is not looked at before the next is posted.
+        rig.proxy.sandbox.set_script(Script::always(soon("first")));
+        rig.tells(named(rig.turn("none"))).await;
+        rig.proxy.sandbox.set_script(slow_script());
+        let id = begun(&rig, named(rig.background("one"))).await;
         let began = Instant::now();
         rig.proxy.runner.cancel(&rig.owner(), id).await.unwrap();
         if restarts {
             rig = rig.restarted().await;
         }
 
-        let mut turn = rig.turn("two");
-        turn.names.handle = Some(Handle("mine".into()));
-        let two = rig.tells(turn).await;
+        let two = rig.tells(named(rig.turn("two"))).await;
 
         assert_eq!((two.text(), two.decision), ("later", Decision::Appended));
         assert!(began.elapsed() > seconds(60), "restarts: {restarts}");
-        assert_eq!(posted(&rig.proxy), [["one", "two"]]);
+        assert_eq!(posted(&rig.proxy), [["none", "one", "two"]]);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod expected;
 mod locks;
+mod many;
 mod ops;
 mod resolver;
 mod store;

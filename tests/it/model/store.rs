@@ -161,7 +161,7 @@ impl Model {
                 continue;
             }
             passed_over += 1;
-            if passed_over == 1024 {
+            if passed_over == 128 {
                 break;
             }
         }

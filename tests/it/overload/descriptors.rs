@@ -55,7 +55,7 @@ fn a_flood_of_connections_starves_neither_those_that_stand_nor_the_next() {
     );
     let said = proxy.end("TERM").err;
     assert!(
-        said.contains("4264 file descriptors may be needed"),
+        said.contains("4256 file descriptors may be needed"),
         "{said}"
     );
     assert!(!said.contains("could not be accepted"), "{said}");

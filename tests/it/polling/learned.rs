@@ -85,10 +85,13 @@ async fn what_one_key_teaches_is_not_held_against_another() {
 
     for _ in 0..100 {
         advance(Duration::from_secs(1)).await;
-        known.saw(Bracket {
+        let bracket = Bracket {
             after: 29.0,
             by: 31.0,
-        });
+        };
+        if let Some(learner) = known.saw(bracket) {
+            learner.renew();
+        }
     }
 
     assert!(

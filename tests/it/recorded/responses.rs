@@ -21,7 +21,10 @@ fn line(golden: &Golden) -> String {
         },
         ("POST", "/v1/responses/input_tokens") => {
             let request: ResponseRequest = read(&golden.body);
-            format!("{} tokens", request.into_tokens().unwrap())
+            format!(
+                "{} tokens",
+                request.into_tokens(&Policy::default()).unwrap()
+            )
         }
         ("GET", path) if path.contains("/input_items") => {
             format!("{:?}", Paging::read(&query(path)).unwrap())

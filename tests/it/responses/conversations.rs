@@ -213,3 +213,24 @@ async fn what_cannot_be_kept_is_refused_by_name() {
         assert_eq!(reply.body["error"]["param"], param, "{body}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_of_a_conversation_is_forgotten_with_it() {
+    let proxy = plain();
+    let caller = Caller::new(&proxy);
+    let path = format!("{PATH}/orders");
+    let within = json!({"conversation": "orders"});
+    caller.asks("one", within.clone()).await;
+    caller
+        .posts(&path, &json!({"metadata": {"topic": "sales"}}))
+        .await;
+    let items = json!({"items": [{"role": "user", "content": "never"}]});
+    caller.posts(&format!("{path}/items"), &items).await;
+
+    caller.deletes(&path).await;
+    caller.asks("two", within).await;
+    let found = caller.gets(&path).await;
+
+    assert_eq!(found.body["metadata"], json!({}));
+    assert_eq!(posted(&proxy), ["one", "two"]);
+}

@@ -8,6 +8,7 @@ mod items;
 mod stored;
 mod streams;
 mod tenants;
+mod tools;
 
 use axum::body::Body;
 use http::Request;

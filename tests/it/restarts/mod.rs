@@ -4,6 +4,7 @@
 mod answers;
 mod conversations;
 mod forms;
+mod paces;
 mod posts;
 mod responses;
 mod strict;

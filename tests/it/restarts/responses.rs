@@ -161,3 +161,22 @@ async fn a_conversation_is_there_with_what_its_thread_shows() {
     assert_eq!(found.body["metadata"], json!({}));
     assert_eq!(waiting.body["data"], json!([]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_could_check_is_not_told() {
+    let mut home = Home::saying("not JSON", 60);
+    let proxy = home.start();
+    let json = json!({"background": true, "text": {"format": {"type": "json_object"}}});
+    let reply = Caller::new(&proxy).asks("how much?", json).await;
+    home.kill(proxy).await;
+    let proxy = home.start();
+    let caller = Caller::new(&proxy);
+
+    let under_way = caller.gets(&path(&reply)).await;
+    sleep(seconds(120)).await;
+    let found = caller.gets(&path(&reply)).await;
+
+    assert_eq!(status(&under_way), "in_progress");
+    assert_eq!(status(&found), "failed", "{}", found.text);
+    assert_eq!(found.body["output"], json!([]));
+}

@@ -77,7 +77,7 @@ impl Random {
 
 /// A write of a few hundred bytes, mostly, to one of few keys, so that records are replaced and removed.
 fn random_write(random: &mut Random) -> Write {
-    let table = Table::ALL[random.below(3)];
+    let table = Table::ALL[random.below(Table::ALL.len())];
     let key = vec![b'k'; random.below(12)];
     let length = match random.below(10) {
         0 => 0,

@@ -1,5 +1,6 @@
 //! The pure parts of a turn, each alone: `cargo bench -p compare`.
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,9 @@ use chaturdata_proxy::openai::chat::{Chunks, completion};
 use chaturdata_proxy::openai::forms::Calls;
 use chaturdata_proxy::openai::render::Render;
 use chaturdata_proxy::run::Answer;
-use chaturdata_proxy::run::pace::estimate::{Bracket, Estimate};
-use chaturdata_proxy::run::pace::schedule::Schedule;
+use chaturdata_proxy::run::pace::estimate::Bracket;
+use chaturdata_proxy::run::pace::learner::{Plan, Spacing};
+use chaturdata_proxy::run::pace::views::Views;
 use chaturdata_proxy::run::pace::{Beat, Pace};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::store::backend::Nowhere;
@@ -150,7 +152,7 @@ fn render(criterion: &mut Criterion) {
 fn pace(criterion: &mut Criterion) {
     let pace = Pace::new(&Config::default().pace);
     let rhythm = pace.rhythm(&Tenant([0; 32]));
-    let brackets: Vec<Bracket> = (0..300)
+    let brackets: VecDeque<Bracket> = (0..300)
         .map(|run| {
             let after = 3.0 + f64::from(run % 7) * 2.0;
             Bracket {
@@ -169,9 +171,14 @@ fn pace(criterion: &mut Criterion) {
         bencher.iter(|| rhythm.wait(black_box(&thread), beat));
     });
     criterion.bench_function("pace/plan", |bencher| {
+        let spacing = Spacing {
+            min_gap: 2.0,
+            interval: 3.0,
+        };
+        let mut views = Views::new(spacing.interval);
         bencher.iter(|| {
-            let estimate = Estimate::of(black_box(&brackets).iter(), 3.0);
-            Schedule::best(&estimate, 2.0, 3.0)
+            views.look(black_box(&brackets));
+            Plan::new(&views, spacing)
         });
     });
 }

@@ -1,7 +1,7 @@
 //! The targets, by what sends the bytes.
 
+pub mod bodies;
 pub mod caller_keys;
-pub mod chat;
 pub mod form;
 pub mod head;
 mod proxy;

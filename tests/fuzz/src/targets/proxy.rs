@@ -103,7 +103,8 @@ impl Proxy {
         self.ask_scripted(Script::default(), request)
     }
 
-    fn ask_now(&mut self, request: Request<Body>) -> Reply {
+    /// Asks the one that was asked before.
+    pub fn ask_now(&mut self, request: Request<Body>) -> Reply {
         self.asked += 1;
         let asked = self.router.clone().oneshot(request);
         self.runtime.block_on(async {

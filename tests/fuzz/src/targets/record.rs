@@ -3,6 +3,7 @@
 use axum::body::Body;
 use chaturdata_proxy::server::Access;
 use chaturdata_proxy::store::backend::Table;
+use chaturdata_proxy::store::paces::Learned;
 use chaturdata_proxy::store::{Restored, record};
 use http::Request;
 use http::header::{CONTENT_TYPE, HOST};
@@ -75,6 +76,11 @@ fn written_again(table: Table, key: &[u8], value: &[u8]) {
             let written = record::conversation_value(made);
             let again = record::read_conversation(&record::handle_key(&handle), &written);
             assert_eq!(again, Ok((handle, made)));
+        }
+        Table::Paces => {
+            let (key, learned) = Learned::read(key, value).expect(READ);
+            let again = Learned::read(&key.0, &record::bytes(&learned)).expect(READ);
+            assert_eq!(format!("{again:?}"), format!("{:?}", (key, learned)));
         }
     }
 }

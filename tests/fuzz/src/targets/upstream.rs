@@ -70,16 +70,17 @@ fn read(thread: &Thread) {
     assert!(nothing_new(&seen, &listing), "what was seen is new");
     let ordered = in_order(&seen, &listing);
     assert!(ordered.is_none_or(|lines| lines.len() <= listing.lines.len()));
-    let prompts = listing.lines.iter().map(|line| line.mark);
-    let hello = SALT.with(|salt| mark(salt, "hello"));
+    let salt = SALT.with(Clone::clone);
+    let prompts = listing.lines.iter().map(|line| line.mark(&salt));
+    let hello = mark(&salt, "hello");
     for prompt in prompts.take(2).chain([hello]) {
-        let reading = read_off(&Seen::default(), prompt, &listing);
+        let reading = read_off(&salt, &Seen::default(), prompt, &listing);
         let text = reading.text.unwrap_or_default();
         let chars = text.chars().count();
         for source in &reading.annotations {
             assert!(source.start <= source.end && source.end <= chars);
         }
-        let again = read_off(&seen, prompt, &listing);
+        let again = read_off(&salt, &seen, prompt, &listing);
         assert!(
             !again.ours || !again.overlaps,
             "a message that was seen before is ours"
