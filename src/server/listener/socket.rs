@@ -204,7 +204,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(context))?;
         self.outbox.flushed();
-        Poll::Ready(self.look_ahead(context))
+        self.look_ahead(context)?;
+        // hyper does not ask again for what it was told to wait for while the request was under way.
+        match self.poll_overdue(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -349,6 +354,28 @@ mod tests {
 
         assert!(waiting.is_err(), "the request was still under way");
         assert_eq!(after.as_secs(), 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_was_answered_is_not_waited_for_without_end_although_nobody_reads() {
+        let (_caller, mut socket, outbox) = connected();
+        outbox.begin();
+        drop(super::super::outbox::Outgoing::new(
+            axum::body::Body::empty(),
+            Arc::clone(&outbox),
+        ));
+        socket.flush().await.unwrap();
+        let start = Instant::now();
+
+        let woken =
+            std::future::poll_fn(|context| match Pin::new(&mut socket).poll_flush(context) {
+                Poll::Ready(Ok(())) => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(error.kind()),
+                Poll::Pending => Poll::Pending,
+            });
+
+        assert_eq!(woken.await, io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), 75);
     }
 
     #[tokio::test(start_paused = true)]
