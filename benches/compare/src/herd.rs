@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -37,12 +37,20 @@ pub struct Options {
     /// Keys that ask
     #[arg(long, default_value_t = 1)]
     keys: usize,
+    /// The conversation that all of them mean
+    #[arg(long)]
+    handle: Option<String>,
+    /// Connections that are made at once
+    #[arg(long, default_value_t = OPENING)]
+    opening: usize,
 }
 
 /// What came of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tally {
     pub answered: usize,
+    /// That were told to come later.
+    pub refused: usize,
     pub failed: usize,
     pub fault: Option<String>,
     /// From when the poll that found an end was due to when its caller had the answer, where the
@@ -50,16 +58,21 @@ pub struct Tally {
     pub beyond_p50: f64,
     pub beyond_p99: f64,
     pub beyond_most: f64,
+    /// How long the callers of each key waited on the mean, in seconds.
+    pub keys: Vec<f64>,
 }
+
+/// By key: the seconds of all who were answered, and how many these are.
+type Waits = Vec<(f64, usize)>;
 
 /// Printed once every caller has asked.
 pub const WAITING: &str = "waiting";
 
-type Seen = Arc<Mutex<(Tally, Vec<f64>)>>;
+type Seen = Arc<Mutex<(Tally, Vec<f64>, Waits)>>;
 
 pub async fn run(options: Options) -> io::Result<()> {
     let seen = Seen::default();
-    let opening = Arc::new(Semaphore::new(OPENING));
+    let opening = Arc::new(Semaphore::new(options.opening));
     let asked = Arc::new(Barrier::new(options.callers + 1));
     let mut callers = Vec::with_capacity(options.callers);
     for number in 0..options.callers {
@@ -77,7 +90,12 @@ pub async fn run(options: Options) -> io::Result<()> {
     for caller in callers {
         caller.await.map_err(io::Error::other)?;
     }
-    let (mut tally, mut beyond) = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (mut tally, mut beyond, waits) =
+        seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    tally.keys = waits
+        .iter()
+        .map(|(waited, count)| waited / (*count).max(1) as f64)
+        .collect();
     beyond.sort_by(f64::total_cmp);
     let percentile = |share: f64| {
         let at = (beyond.len() as f64 * share) as usize;
@@ -104,6 +122,7 @@ impl Caller {
         let part = self.number as f64 / self.options.callers as f64;
         tokio::time::sleep(Duration::from_secs_f64(part * self.options.over)).await;
         let permit = opening.acquire().await.ok();
+        let mut sent = Instant::now();
         let begun = self.begin().await;
         drop(permit);
         // Nobody waits for those who have not asked yet, where all ask again.
@@ -119,13 +138,14 @@ impl Caller {
         };
         let mut count = 0;
         loop {
-            if let Err(error) = self.answered(&mut connection).await {
+            if let Err(error) = self.answered(&mut connection, sent).await {
                 return self.failed(&error);
             }
             if Instant::now() >= until {
                 return;
             }
             count += 1;
+            sent = Instant::now();
             if let Err(error) = connection.send(&self.request(count)).await {
                 return self.failed(&error);
             }
@@ -147,17 +167,29 @@ impl Caller {
             "{{\"model\":\"chaturdata\",\"stream\":{stream},\
              \"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}"
         );
-        let (key, length) = (self.number % self.options.keys, body.len());
+        let (key, length) = (self.key(), body.len());
+        let handle = self.options.handle.as_ref();
+        let handle = handle.map_or(String::new(), |handle| {
+            format!("X-Conversation-Id: {handle}\r\n")
+        });
         let request = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-{key}\r\n\
-             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+             {handle}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
         request.into_bytes()
     }
 
-    async fn answered(&self, connection: &mut Connection) -> io::Result<()> {
+    fn key(&self) -> usize {
+        self.number % self.options.keys
+    }
+
+    async fn answered(&self, connection: &mut Connection, sent: Instant) -> io::Result<()> {
         let answer = connection.answer().await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        if answer.status == 429 {
+            self.seen().0.refused += 1;
+            return Ok(());
+        }
         if !answer.is_whole() {
             let body = String::from_utf8_lossy(answer.body());
             let shown: String = body.chars().take(200).collect();
@@ -169,14 +201,23 @@ impl Caller {
         let beyond = now
             .ok()
             .and_then(|now| beyond(&answer.content(), now.as_micros() as f64));
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
         seen.0.answered += 1;
         seen.1.extend(beyond);
+        seen.2.resize(self.options.keys, (0.0, 0));
+        if let Some((waited, count)) = seen.2.get_mut(self.key()) {
+            *waited += sent.elapsed().as_secs_f64();
+            *count += 1;
+        }
         Ok(())
     }
 
+    fn seen(&self) -> MutexGuard<'_, (Tally, Vec<f64>, Waits)> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn failed(&self, error: &io::Error) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
         seen.0.failed += 1;
         seen.0.fault.get_or_insert(error.to_string());
     }

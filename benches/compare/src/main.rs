@@ -28,6 +28,7 @@ mod shim;
 mod spread;
 mod start;
 mod store;
+mod storms;
 mod table;
 mod turns;
 mod wire;
@@ -75,9 +76,10 @@ struct Whole {
     /// How many conversations the largest state holds; a million by default
     #[arg(long)]
     conversations: Option<usize>,
-    /// Where lag against polls is drawn
-    #[arg(long, default_value = "target/lag.svg")]
-    svg: PathBuf,
+    /// Where lag against polls is drawn; by default where the README shows it, in the target folder
+    /// where it is quick
+    #[arg(long)]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -92,6 +94,8 @@ enum Mode {
     Lag,
     /// Callers that wait
     Hold,
+    /// Much at once
+    Storms,
     /// A million conversations
     Store,
 }
@@ -190,12 +194,20 @@ fn compare(arguments: &Whole) -> io::Result<()> {
                 let plan = paces::Plan {
                     learners: if quick { 3 } else { 20 },
                     starts: if quick { 20 } else { 300 },
-                    svg: &arguments.svg,
+                    svg: &drawing(arguments),
                 };
                 paces::run(&plan)?;
             }
             Mode::Lag => delayed(&ground, quick, &peers)?,
             Mode::Hold => held(&ground, quick, &peers)?,
+            Mode::Storms => {
+                let plan = storms::Plan {
+                    callers: if quick { 500 } else { 5000 },
+                    deltas: if quick { 100 } else { 1000 },
+                    stall: if quick { 5 } else { 30 },
+                };
+                storms::run(&ground, &plan)?;
+            }
             Mode::Store => {
                 let few = [(1000, By::Turns), (20_000, By::Turns)];
                 let most = if quick { 20_000 } else { 1_000_000 };
@@ -207,6 +219,17 @@ fn compare(arguments: &Whole) -> io::Result<()> {
     }
     println!("\n{}", machine::described());
     Ok(())
+}
+
+fn drawing(arguments: &Whole) -> PathBuf {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let usual = if arguments.quick {
+        "target/lag.svg"
+    } else {
+        "benches/lag.svg"
+    };
+    let named = arguments.svg.clone();
+    named.unwrap_or_else(|| tree.join(usual))
 }
 
 fn delayed(ground: &Ground, quick: bool, peers: &[Peer]) -> io::Result<()> {

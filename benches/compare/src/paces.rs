@@ -31,7 +31,7 @@ const FIRST: u32 = 30;
 
 /// What is measured, and the least share of the optimum's efficiency, and of the fixed interval's in
 /// the first runs.
-const KINDS: [(&str, f64, f64); 8] = [
+const KINDS: [(&str, f64, f64); 10] = [
     ("lognormal:8:0.6", 0.90, 0.97),
     ("lognormal:8:0.25", 0.80, 0.97),
     ("lognormal:8:1.0", 0.90, 0.97),
@@ -40,6 +40,8 @@ const KINDS: [(&str, f64, f64); 8] = [
     ("exponential:10", 0.90, 0.94),
     ("jump:4:16:0.6:300", 0.85, 0.97),
     ("jump:16:4:0.6:300", 0.85, 0.97),
+    ("weibull:1.5:12", 0.90, 0.97),
+    ("uniform:5:25", 0.90, 0.97),
 ];
 
 /// Distributions that are drawn, and intervals that a budget is taken from.

@@ -40,6 +40,14 @@ pub enum Spread {
     Exponential {
         mean: f64,
     },
+    Weibull {
+        shape: f64,
+        scale: f64,
+    },
+    Uniform {
+        least: f64,
+        most: f64,
+    },
     /// As many of one kind as of the other.
     Kinds {
         short: f64,
@@ -72,6 +80,14 @@ impl FromStr for Spread {
                 sigma: *sigma,
             }),
             ("exponential", [mean]) => Ok(Self::Exponential { mean: *mean }),
+            ("weibull", [shape, scale]) => Ok(Self::Weibull {
+                shape: *shape,
+                scale: *scale,
+            }),
+            ("uniform", [least, most]) => Ok(Self::Uniform {
+                least: *least,
+                most: *most,
+            }),
             ("kinds", [short, long, sigma]) => Ok(Self::Kinds {
                 short: *short,
                 long: *long,
@@ -85,7 +101,7 @@ impl FromStr for Spread {
             }),
             _ => Err(format!(
                 "{text}: at-once, always:SECONDS, lognormal:MEDIAN:SIGMA, exponential:MEAN, \
-                 kinds:SHORT:LONG:SIGMA or jump:BEFORE:AFTER:SIGMA:RUN is wanted"
+                 weibull:SHAPE:SCALE, uniform:LEAST:MOST, kinds:SHORT:LONG:SIGMA or jump:BEFORE:AFTER:SIGMA:RUN is wanted"
             )),
         }
     }
@@ -99,6 +115,8 @@ impl Spread {
             Self::Always(seconds) => seconds,
             Self::Lognormal { median, sigma } => numbers.lognormal(median, sigma),
             Self::Exponential { mean } => -mean * numbers.share().ln(),
+            Self::Weibull { shape, scale } => scale * (-numbers.share().ln()).powf(1.0 / shape),
+            Self::Uniform { least, most } => least + (most - least) * numbers.share(),
             Self::Kinds { short, long, sigma } => {
                 let median = if numbers.share() < 0.5 { short } else { long };
                 numbers.lognormal(median, sigma)
@@ -133,6 +151,8 @@ impl Spread {
             Self::Always(all) => f64::from(seconds >= all),
             Self::Lognormal { median, sigma } => lognormal(median, sigma, seconds),
             Self::Exponential { mean } => 1.0 - (-seconds / mean).exp(),
+            Self::Weibull { shape, scale } => 1.0 - (-(seconds / scale).powf(shape)).exp(),
+            Self::Uniform { least, most } => ((seconds - least) / (most - least)).clamp(0.0, 1.0),
             Self::Kinds { short, long, sigma } => {
                 let of = |median| lognormal(median, sigma, seconds);
                 f64::midpoint(of(short), of(long))
@@ -186,7 +206,13 @@ mod tests {
 
     #[test]
     fn what_is_drawn_is_spread_as_is_said() {
-        for name in ["lognormal:8:0.6", "exponential:10", "kinds:3:20:0.25"] {
+        for name in [
+            "lognormal:8:0.6",
+            "exponential:10",
+            "weibull:1.5:12",
+            "uniform:5:25",
+            "kinds:3:20:0.25",
+        ] {
             let spread: Spread = name.parse().unwrap();
             let mut numbers = Numbers::new(1);
             let drawn: Vec<f64> = (0..40_000)

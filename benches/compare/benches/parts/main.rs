@@ -52,6 +52,7 @@ fn turn(history: usize) -> Turn {
     Turn {
         caller: Caller {
             tenant: Tenant([3; 32]),
+            account: Tenant([3; 32]),
             key: Secret::new("sk-bench"),
         },
         model: "chaturdata".to_owned(),

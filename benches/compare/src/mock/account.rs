@@ -1,7 +1,7 @@
 //! What the mock has seen: calls, connections, and how runs were read.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,8 @@ struct Found {
     lags: Vec<f32>,
     lates: Vec<f32>,
     since: Option<Instant>,
-    /// Reads in each second since the first one.
-    rate: Vec<u32>,
+    /// Calls in each second since the first one.
+    rates: [Vec<u32>; 2],
 }
 
 /// What is told of it. Times are seconds.
@@ -51,8 +51,9 @@ pub struct Report {
     /// By how much the polls that found an end came later than they were due.
     pub late_p50: f64,
     pub late_p99: f64,
-    /// Reads in each second.
+    /// Reads in each second, and posts.
     pub rate: Vec<u32>,
+    pub post_rate: Vec<u32>,
 }
 
 impl Report {
@@ -78,8 +79,11 @@ impl Account {
         Open(Arc::clone(&self.connections))
     }
 
-    pub fn posted(&self) {
+    pub fn posted(&self, takes: f64) {
         self.posts.fetch_add(1, Ordering::Relaxed);
+        if takes > 0.0 {
+            self.found().counts(Called::Posted);
+        }
     }
 
     pub fn read(&self, seen: &Seen) {
@@ -88,16 +92,8 @@ impl Account {
         if seen.found.is_some_and(|(time, ..)| time == 0.0) {
             return;
         }
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let second = found
-            .since
-            .get_or_insert_with(Instant::now)
-            .elapsed()
-            .as_secs() as usize;
-        if found.rate.len() <= second {
-            found.rate.resize(second + 1, 0);
-        }
-        found.rate[second] += 1;
+        let mut found = self.found();
+        found.counts(Called::Read);
         if let Some((time, lag, polls)) = seen.found {
             found.time += time;
             found.polls += u64::from(polls);
@@ -112,11 +108,11 @@ impl Account {
         self.reads.store(0, Ordering::Relaxed);
         let now = self.connections.now.load(Ordering::Relaxed);
         self.connections.most.store(now, Ordering::Relaxed);
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Found::default();
+        *self.found() = Found::default();
     }
 
     pub fn report(&self) -> Report {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.found();
         let runs = found.lags.len();
         let mean = |sum: f64| if runs == 0 { 0.0 } else { sum / runs as f64 };
         Report {
@@ -133,8 +129,31 @@ impl Account {
             lag_p99: percentile(&found.lags, 0.99),
             late_p50: percentile(&found.lates, 0.5),
             late_p99: percentile(&found.lates, 0.99),
-            rate: found.rate.clone(),
+            rate: found.rates[Called::Read as usize].clone(),
+            post_rate: found.rates[Called::Posted as usize].clone(),
         }
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Called {
+    Read,
+    Posted,
+}
+
+impl Found {
+    fn counts(&mut self, called: Called) {
+        let since = self.since.get_or_insert_with(Instant::now);
+        let second = since.elapsed().as_secs() as usize;
+        let rate = &mut self.rates[called as usize];
+        if rate.len() <= second {
+            rate.resize(second + 1, 0);
+        }
+        rate[second] += 1;
     }
 }
 

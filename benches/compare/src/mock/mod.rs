@@ -7,8 +7,8 @@ pub mod threads;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -83,6 +83,8 @@ impl Status {
 struct Mock {
     threads: Threads,
     account: Account,
+    /// Nothing is answered before.
+    stalled: Mutex<Option<Instant>>,
 }
 
 pub async fn serve(options: Options) -> io::Result<()> {
@@ -95,6 +97,7 @@ pub async fn serve(options: Options) -> io::Result<()> {
             expected: threads::Expected::new(options.polls.as_deref(), options.varied),
         }),
         account: Account::default(),
+        stalled: Mutex::default(),
     });
     let mut http = http1::Builder::new();
     http.pipeline_flush(true);
@@ -121,6 +124,9 @@ async fn answer(
     mock: Arc<Mock>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.uri().path().starts_with("/api/") {
+        mock.stall_over().await;
+    }
     let answered = match (request.method(), request.uri().path()) {
         (&Method::POST, "/api/newMessage") => match request.into_body().collect().await {
             Ok(body) => mock.post(&body.to_bytes()),
@@ -130,6 +136,11 @@ async fn answer(
             request.uri().query().and_then(|query| mock.read(query))
         }
         (&Method::GET, "/stats") => serde_json::to_vec(&mock.account.report()).ok(),
+        (&Method::GET, "/stall") => {
+            let seconds = request.uri().query().and_then(|query| query.parse().ok());
+            mock.stall(Duration::from_secs(seconds.unwrap_or(0)));
+            Some(b"{}".to_vec())
+        }
         (&Method::GET, "/reset") => {
             mock.account.reset();
             Some(b"{}".to_vec())
@@ -148,11 +159,26 @@ async fn answer(
 }
 
 impl Mock {
+    fn stall(&self, wait: Duration) {
+        *self.stalled() = Some(Instant::now() + wait);
+    }
+
+    async fn stall_over(&self) {
+        let until = *self.stalled();
+        if let Some(until) = until.filter(|until| *until > Instant::now()) {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    fn stalled(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn post(&self, body: &[u8]) -> Option<Vec<u8>> {
         let message: NewMessage = serde_json::from_slice(body).ok()?;
         let thread = message.thread_id.as_deref();
         let (thread, takes) = self.threads.post(thread, message.message)?;
-        self.account.posted();
+        self.account.posted(takes);
         serde_json::to_vec(&Posted {
             thread_id: &thread,
             run_status: Status::of(takes == 0.0),
