@@ -2,6 +2,7 @@
 
 use std::panic::resume_unwind;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::spawn_blocking;
 
 use super::listing::{self, Listing};
@@ -70,9 +71,13 @@ pub async fn listing(salt: &Salt, thread: Thread) -> Listing {
     apart(move || Listing::whole(&salt, thread)).await
 }
 
-/// Does what nobody waits for.
+/// Does what nobody waits for: at once on a runtime of one thread, whose order of things is to be
+/// the same each time.
 pub fn aside(work: impl FnOnce() + Send + 'static) {
-    drop(spawn_blocking(work));
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => drop(spawn_blocking(work)),
+    }
 }
 
 async fn apart<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
