@@ -251,10 +251,11 @@ impl Earlier {
     }
 }
 
-/// What the first answer followed on cannot be told any more.
+/// What the first answer followed on cannot be told any more. That one is posted, and the same request
+/// again would not end better.
 fn lost() -> Error {
     Error::Upstream {
         what: "what the conversation held before this request is not known any more".to_owned(),
-        posted: false,
+        posted: true,
     }
 }
