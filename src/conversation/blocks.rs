@@ -67,7 +67,7 @@ pub fn kind(text: &str) -> Kind {
 pub fn messages(text: &str) -> Vec<Message> {
     let blocks = blocks(text);
     let mut messages = blocks.earlier.map_or(Vec::new(), entries);
-    messages.push(said(Role::User, blocks.prompt));
+    messages.push(Message::said(Role::User, blocks.prompt));
     messages
 }
 
@@ -80,13 +80,13 @@ fn entries(transcript: &str) -> Vec<Message> {
             .iter()
             .find_map(|(lead, role)| Some((*role, part.strip_prefix(lead)?)));
         match (led, entries.last_mut()) {
-            (Some((Role::Tool, _)), _) => entries.push(said(Role::User, part)),
-            (Some((role, text)), _) => entries.push(said(role, text)),
+            (Some((Role::Tool, _)), _) => entries.push(Message::said(Role::User, part)),
+            (Some((role, text)), _) => entries.push(Message::said(role, text)),
             (None, Some(last)) => {
                 last.text.push_str("\n\n");
                 last.text.push_str(part);
             }
-            (None, None) => entries.push(said(Role::User, part)),
+            (None, None) => entries.push(Message::said(Role::User, part)),
         }
     }
     entries
@@ -97,16 +97,6 @@ fn led_by<'a>(rest: &mut &'a str, leads: &[&str]) -> Option<&'a str> {
     let text = leads.iter().find_map(|lead| block.strip_prefix(lead))?;
     *rest = after;
     Some(text)
-}
-
-fn said(role: Role, text: &str) -> Message {
-    Message {
-        role,
-        text: text.to_owned(),
-        calls: Vec::new(),
-        answers: None,
-        parts: Vec::new(),
-    }
 }
 
 #[cfg(test)]
@@ -140,7 +130,7 @@ mod tests {
             let earlier: Vec<Message> = earlier
                 .iter()
                 .map(|(user, text)| {
-                    said(if *user { Role::User } else { Role::Assistant }, text)
+                    Message::said(if *user { Role::User } else { Role::Assistant }, text)
                 })
                 .collect();
             let lead = Lead {
@@ -179,7 +169,7 @@ mod tests {
 
         assert_eq!(blocks.prompt, "And now?");
         assert_eq!(blocks.form, Some("Answer format:\n\nJSON."));
-        assert_eq!(messages(text), [said(Role::User, "And now?")]);
+        assert_eq!(messages(text), [Message::said(Role::User, "And now?")]);
     }
 
     #[test]
@@ -205,7 +195,7 @@ mod tests {
     #[test]
     fn a_text_of_nobody_s_making_is_a_prompt() {
         for text in ["", "hi", "a\n\n---\n\nb", "Instructions:\n\nnone at all"] {
-            assert_eq!(messages(text), [said(Role::User, text)]);
+            assert_eq!(messages(text), [Message::said(Role::User, text)]);
         }
     }
 }

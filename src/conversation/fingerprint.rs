@@ -76,16 +76,6 @@ mod tests {
     use super::*;
     use crate::conversation::ToolCall;
 
-    fn message(role: Role, text: &str) -> Message {
-        Message {
-            role,
-            text: text.to_owned(),
-            calls: Vec::new(),
-            answers: None,
-            parts: Vec::new(),
-        }
-    }
-
     #[test]
     fn equal_messages_have_equal_digests_and_others_do_not() {
         let salt = Salt::random().unwrap();
@@ -96,16 +86,16 @@ mod tests {
                 name: "look_up".to_owned(),
                 arguments: arguments.to_owned(),
             }],
-            ..message(Role::Assistant, "")
+            ..Message::said(Role::Assistant, "")
         };
 
         assert_eq!(
-            of(&message(Role::User, "hi ")),
-            of(&message(Role::User, "hi"))
+            of(&Message::said(Role::User, "hi ")),
+            of(&Message::said(Role::User, "hi"))
         );
         assert_ne!(
-            of(&message(Role::User, "hi")),
-            of(&message(Role::Assistant, "hi"))
+            of(&Message::said(Role::User, "hi")),
+            of(&Message::said(Role::Assistant, "hi"))
         );
         assert_eq!(of(&call("1", "{\"a\": 1}")), of(&call("2", "{\"a\":1}")));
         assert_ne!(of(&call("1", "{\"a\":1}")), of(&call("1", "{\"a\":2}")));
@@ -117,7 +107,7 @@ mod tests {
         let seed = Fingerprint([0; 16]);
         let roll = |texts: &[&str]| {
             texts.iter().fold(seed, |roll, text| {
-                roll.then(&salt, &digest(&salt, &message(Role::User, text)))
+                roll.then(&salt, &digest(&salt, &Message::said(Role::User, *text)))
             })
         };
 

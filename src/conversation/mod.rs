@@ -136,6 +136,19 @@ pub struct Message {
     pub parts: Vec<[u8; 32]>,
 }
 
+impl Message {
+    /// One of plain text.
+    pub fn said(role: Role, text: impl Into<String>) -> Self {
+        Self {
+            role,
+            text: text.into(),
+            calls: Vec::new(),
+            answers: None,
+            parts: Vec::new(),
+        }
+    }
+}
+
 /// Who speaks. System and developer messages are instructions, not messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {

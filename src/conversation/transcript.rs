@@ -164,19 +164,12 @@ fn shortened(entry: &str, limit: usize) -> String {
 mod tests {
     use super::*;
 
-    fn message(role: Role, text: &str) -> Message {
-        Message {
-            role,
-            text: text.to_owned(),
-            calls: Vec::new(),
-            answers: None,
-            parts: Vec::new(),
-        }
-    }
-
     #[test]
     fn several_trailing_messages_are_one_prompt() {
-        let messages = [message(Role::User, "one "), message(Role::User, "two")];
+        let messages = [
+            Message::said(Role::User, "one "),
+            Message::said(Role::User, "two"),
+        ];
 
         assert_eq!(prompt(&[], &messages), "one\n\ntwo");
     }
@@ -189,11 +182,11 @@ mod tests {
                 name: "weather".to_owned(),
                 arguments: "{}".to_owned(),
             }],
-            ..message(Role::Assistant, "")
+            ..Message::said(Role::Assistant, "")
         };
         let result = Message {
             answers: Some("call_1".to_owned()),
-            ..message(Role::Tool, "rain")
+            ..Message::said(Role::Tool, "rain")
         };
 
         let before = prompt_after(&call.calls, &[], std::slice::from_ref(&result));
@@ -208,8 +201,8 @@ mod tests {
             updated: false,
             transcript: bounded(
                 &[
-                    message(Role::User, "hi"),
-                    message(Role::Assistant, "Hello!"),
+                    Message::said(Role::User, "hi"),
+                    Message::said(Role::Assistant, "Hello!"),
                 ],
                 1000,
             ),
@@ -242,9 +235,9 @@ mod tests {
     #[test]
     fn the_newest_messages_are_kept() {
         let history = [
-            message(Role::User, "the first question"),
-            message(Role::Assistant, "old"),
-            message(Role::User, "new"),
+            Message::said(Role::User, "the first question"),
+            Message::said(Role::Assistant, "old"),
+            Message::said(Role::User, "new"),
         ];
 
         insta::assert_snapshot!(bounded(&history, 30).unwrap(), @"
@@ -259,7 +252,7 @@ mod tests {
 
     #[test]
     fn one_message_too_long_keeps_its_beginning() {
-        let history = [message(Role::User, &"ü".repeat(100))];
+        let history = [Message::said(Role::User, "ü".repeat(100))];
 
         let transcript = bounded(&history, 60).unwrap();
 

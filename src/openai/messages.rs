@@ -103,14 +103,3 @@ pub fn tokens(entries: Vec<Entry>, form: Option<&Form>) -> u64 {
     let (instructions, messages) = apart(entries);
     usage::prompt_tokens(instructions.as_deref(), messages.iter()) + usage::form_tokens(form)
 }
-
-/// A message of plain text.
-pub fn said(role: Role, text: String) -> Message {
-    Message {
-        role,
-        text,
-        calls: Vec::new(),
-        answers: None,
-        parts: Vec::new(),
-    }
-}

@@ -87,13 +87,7 @@ mod tests {
 
     #[test]
     fn a_prompt_costs_its_text_and_a_little_for_each_message() {
-        let message = Message {
-            role: Role::User,
-            text: "Hi".to_owned(),
-            calls: Vec::new(),
-            answers: None,
-            parts: Vec::new(),
-        };
+        let message = Message::said(Role::User, "Hi");
 
         assert_eq!(prompt_tokens(None, [&message].into_iter()), 8);
         assert_eq!(

@@ -115,11 +115,8 @@ pub fn advance(salt: &Salt, run: &Run, slot: &Slot, turn: &Turn, told: (&Ending,
 /// What an assistant message with this answer is known by in a history.
 pub fn answered(salt: &Salt, answer: &Answer) -> Digest {
     let message = Message {
-        role: Role::Assistant,
-        text: answer.text.clone(),
         calls: answer.calls.clone(),
-        answers: None,
-        parts: Vec::new(),
+        ..Message::said(Role::Assistant, &*answer.text)
     };
     digest(salt, &message)
 }

@@ -79,11 +79,8 @@ fn results(calls: &[ToolCall], prompt: &str) -> Option<Vec<Message>> {
     let mut rest = prompt.strip_prefix(&result_of(&call.name))?;
     let mut results = Vec::new();
     let result = |call: &ToolCall, text: &str| Message {
-        role: Role::Tool,
-        text: text.to_owned(),
-        calls: Vec::new(),
         answers: Some(call.id.clone()),
-        parts: Vec::new(),
+        ..Message::said(Role::Tool, text)
     };
     for next in calls {
         let (text, after) = rest.split_once(&format!("\n\n{}", result_of(&next.name)))?;

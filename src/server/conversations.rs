@@ -16,7 +16,7 @@ use crate::ids::Handle;
 use crate::openai::conversations::{self, ConversationRequest};
 use crate::openai::items::{Ids, Item, Side};
 use crate::openai::list::{Paging, list};
-use crate::openai::messages::{Entry, said};
+use crate::openai::messages::Entry;
 use crate::openai::metadata::Metadata;
 use crate::openai::names::LONGEST;
 use crate::openai::render::json;
@@ -26,10 +26,11 @@ use crate::run::notes::Pending;
 
 pub async fn create(
     State(runner): State<Runner>,
-    WireJson {
-        envelope, request, ..
-    }: WireJson<ConversationRequest>,
+    wire: Box<WireJson<ConversationRequest>>,
 ) -> Result<Response, ApiError> {
+    let WireJson {
+        envelope, request, ..
+    } = *wire;
     let (metadata, entries) = request.into_beginning()?;
     let caller = envelope.caller;
     let noted = (!metadata.is_empty()).then(|| json(&metadata).into());
@@ -49,9 +50,9 @@ pub async fn find(known: Known) -> Result<Response, ApiError> {
 
 pub async fn describe(
     known: Known,
-    WireJson { request, .. }: WireJson<ConversationRequest>,
+    wire: Box<WireJson<ConversationRequest>>,
 ) -> Result<Response, ApiError> {
-    let metadata = json(&request.into_metadata()?);
+    let metadata = json(&wire.request.into_metadata()?);
     let Known {
         runner,
         caller,
@@ -85,9 +86,9 @@ pub async fn items(
 
 pub async fn add_items(
     known: Known,
-    WireJson { request, .. }: WireJson<ConversationRequest>,
+    wire: Box<WireJson<ConversationRequest>>,
 ) -> Result<Response, ApiError> {
-    let pending = pending(request.into_entries()?);
+    let pending = pending(wire.request.into_entries()?);
     let added = pending.iter().flat_map(read).collect();
     let Known {
         runner,
@@ -140,7 +141,7 @@ fn pending(entries: Vec<Entry>) -> Vec<Pending> {
         let shown = json(&Item::of(&entry, &mut ids)).into();
         let message: Message = match entry {
             Entry::Said(message) => message,
-            Entry::Instructions(_, text) => said(Role::User, text),
+            Entry::Instructions(_, text) => Message::said(Role::User, text),
         };
         Pending {
             message: Some(message),

@@ -71,23 +71,7 @@ impl<T: Send + 'static> WireJson<T> {
     }
 }
 
-impl<S, T> FromRequest<S> for WireJson<T>
-where
-    S: Send + Sync,
-    T: DeserializeOwned + Send + 'static,
-    Gate: FromRef<S>,
-    Runner: FromRef<S>,
-    Heads: FromRef<S>,
-    BodyLimits: FromRef<S>,
-{
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        Self::whole(request, state).await
-    }
-}
-
-/// For handlers that wait for an answer: they keep room for what they are given.
+/// Boxed, since handlers that wait for an answer keep room for what they are given.
 impl<S, T> FromRequest<S> for Box<WireJson<T>>
 where
     S: Send + Sync,

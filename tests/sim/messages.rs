@@ -24,17 +24,17 @@ pub fn history(path: &[String]) -> Vec<Message> {
 pub fn prompt(path: &[String], call: Option<&str>, text: &str) -> Message {
     let is_result = path.last().is_some_and(|last| arguments(last).is_some());
     if !is_result {
-        return message(Role::User, text);
+        return Message::said(Role::User, text);
     }
     Message {
         answers: Some(call.unwrap_or(SHOWN).to_owned()),
-        ..message(Role::Tool, text)
+        ..Message::said(Role::Tool, text)
     }
 }
 
 fn answer(text: &str) -> Message {
     let Some(arguments) = arguments(text) else {
-        return message(Role::Assistant, text);
+        return Message::said(Role::Assistant, text);
     };
     Message {
         calls: vec![ToolCall {
@@ -42,16 +42,6 @@ fn answer(text: &str) -> Message {
             name: "say".to_owned(),
             arguments: arguments.to_owned(),
         }],
-        ..message(Role::Assistant, "")
-    }
-}
-
-fn message(role: Role, text: &str) -> Message {
-    Message {
-        role,
-        text: text.to_owned(),
-        calls: Vec::new(),
-        answers: None,
-        parts: Vec::new(),
+        ..Message::said(Role::Assistant, "")
     }
 }

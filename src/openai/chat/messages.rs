@@ -4,7 +4,7 @@ use super::request::{Called, Message, ToolCall};
 use crate::conversation::{self, Role};
 use crate::openai::Error;
 use crate::openai::content::Place;
-use crate::openai::messages::{Author, Entry, Split, said};
+use crate::openai::messages::{Author, Entry, Split};
 
 /// Takes the messages apart, or says which of them cannot be used.
 pub fn split(messages: Vec<Message>) -> Result<Split, Error> {
@@ -30,21 +30,21 @@ fn entry(message: Message, place: Place) -> Result<Entry, Error> {
     match role {
         "user" => {
             let text = place.needed("content", message.content)?;
-            Ok(Entry::Said(said(Role::User, text)))
+            Ok(Entry::Said(conversation::Message::said(Role::User, text)))
         }
         "assistant" => assistant(message, place).map(Entry::Said),
         "tool" => {
             let text = place.text("content", message.content)?.unwrap_or_default();
             Ok(Entry::Said(conversation::Message {
                 answers: message.tool_call_id,
-                ..said(Role::Tool, text)
+                ..conversation::Message::said(Role::Tool, text)
             }))
         }
         "function" => {
             let text = place.text("content", message.content)?.unwrap_or_default();
             Ok(Entry::Said(conversation::Message {
                 answers: message.name,
-                ..said(Role::Tool, text)
+                ..conversation::Message::said(Role::Tool, text)
             }))
         }
         _ => Err(Error::invalid(
@@ -80,7 +80,7 @@ fn assistant(message: Message, place: Place) -> Result<conversation::Message, Er
     }
     Ok(conversation::Message {
         calls,
-        ..said(Role::Assistant, texts.join("\n"))
+        ..conversation::Message::said(Role::Assistant, texts.join("\n"))
     })
 }
 

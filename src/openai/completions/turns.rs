@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::request::{CompletionRequest, Piece, Prompt};
-use crate::conversation::{Limits, Role, Turn};
+use crate::conversation::{Limits, Message, Role, Turn};
 use crate::openai::basis::{self, Basis, MOST_CHOICES};
 use crate::openai::fields::Fields;
-use crate::openai::messages::{Entry, Split, said};
+use crate::openai::messages::{Entry, Split};
 use crate::openai::params::{self, COMPLETIONS};
 use crate::openai::{Envelope, Error, Policy};
 
@@ -67,7 +67,10 @@ impl CompletionRequest {
             prompt_tokens: 0,
         };
         for prompt in prompts {
-            let split = Split::of(vec![Entry::Said(said(Role::User, prompt))], "prompt")?;
+            let split = Split::of(
+                vec![Entry::Said(Message::said(Role::User, prompt))],
+                "prompt",
+            )?;
             asked.prompt_tokens += split.tokens(None);
             for _ in 0..choices {
                 let turn = Turn {

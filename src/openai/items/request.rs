@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use crate::conversation::{Message, Role, ToolCall};
 use crate::openai::Error;
 use crate::openai::content::{Content, Place};
-use crate::openai::messages::{Author, Entry, said};
+use crate::openai::messages::{Author, Entry};
 use crate::openai::object::{FromKeys, object, skip, text_or_json};
 
 /// An item, whatever it is.
@@ -71,7 +71,7 @@ impl WireItem {
                 let text = place.needed("output", self.output)?;
                 Ok(Heard::Entry(Entry::Said(Message {
                     answers: Some(needed(self.call_id, "call_id", place)?),
-                    ..said(Role::Tool, text)
+                    ..Message::said(Role::Tool, text)
                 })))
             }
             (Some("reasoning"), ..) => Ok(Heard::Nothing),
@@ -106,7 +106,7 @@ impl WireItem {
                 return Err(Error::invalid(path, message));
             }
         };
-        Ok(Entry::Said(said(
+        Ok(Entry::Said(Message::said(
             role,
             place.needed("content", self.content)?,
         )))
@@ -120,7 +120,7 @@ impl WireItem {
         };
         Ok(Message {
             calls: vec![call],
-            ..said(Role::Assistant, String::new())
+            ..Message::said(Role::Assistant, String::new())
         })
     }
 }

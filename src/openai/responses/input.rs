@@ -1,12 +1,12 @@
 //! What a request asks and tells: text, items, and items that are only named.
 
 use super::request::Input;
-use crate::conversation::Role;
+use crate::conversation::{Message, Role};
 use crate::ids::ResponseId;
 use crate::openai::Error;
 use crate::openai::content::Place;
 use crate::openai::items::{self, ItemId, Side, push};
-use crate::openai::messages::{Entry, said};
+use crate::openai::messages::Entry;
 
 /// The input, read.
 pub struct Heard {
@@ -24,7 +24,9 @@ pub fn heard(input: Option<Input>, known: Known) -> Result<Heard, Error> {
     let items = match input {
         None => return Err(Error::invalid("input", "input is missing")),
         Some(Input::Text(text)) => {
-            heard.entries.push(Entry::Said(said(Role::User, text)));
+            heard
+                .entries
+                .push(Entry::Said(Message::said(Role::User, text)));
             return Ok(heard);
         }
         Some(Input::Items(items)) => items,

@@ -1,11 +1,11 @@
 //! What is kept is bounded by count, by age, and by the conversation that it belongs to.
 
-use chaturdata_proxy::conversation::Role;
+use chaturdata_proxy::conversation::{Message, Role};
 use chaturdata_proxy::run::items::NotKept;
 use chaturdata_proxy::run::notes::{Full, Pending};
 use tokio::time::sleep;
 
-use super::{Rig, long, message};
+use super::{Rig, long};
 use crate::proxy::Setup;
 use crate::talk::{first, seconds, soon};
 
@@ -73,7 +73,7 @@ async fn a_caller_that_keeps_too_much_is_refused() {
         .unwrap();
     let large = || {
         vec![Pending {
-            message: Some(message(Role::User, &"x".repeat(7 << 20))),
+            message: Some(Message::said(Role::User, "x".repeat(7 << 20))),
             shown: "{}".into(),
         }]
     };

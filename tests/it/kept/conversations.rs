@@ -1,6 +1,6 @@
 //! Conversations that callers make, describe, add to, and forget; they go on in any endpoint.
 
-use chaturdata_proxy::conversation::{Decision, Role, Turn};
+use chaturdata_proxy::conversation::{Decision, Message, Role, Turn};
 use chaturdata_proxy::ids::Handle;
 use chaturdata_proxy::run::Error;
 use chaturdata_proxy::run::items::{Conversation, NotKept};
@@ -8,13 +8,13 @@ use chaturdata_proxy::run::notes::Pending;
 use chaturdata_proxy::upstream::sandbox::script::Behaviour;
 use tokio::time::sleep;
 
-use super::{Rig, message};
+use super::Rig;
 use crate::restarts::delta;
 use crate::talk::{Talk, answers, busy, decision, first, posted, seconds, soon};
 
 fn pending(role: Role, text: &str) -> Pending {
     Pending {
-        message: Some(message(role, text)),
+        message: Some(Message::said(role, text)),
         shown: format!("{{\"text\": {text:?}}}").into(),
     }
 }
@@ -70,7 +70,7 @@ async fn items_are_posted_once_with_the_next_prompt_and_counted() {
         (Role::User, "two"),
         (Role::Assistant, "later"),
     ] {
-        whole.history.push(message(role, text));
+        whole.history.push(Message::said(role, text));
     }
     let three = rig.tells(whole).await;
 

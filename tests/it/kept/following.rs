@@ -1,14 +1,14 @@
 //! A request that names a response goes on from there: on its thread if nothing was said since, else on
 //! a new one.
 
-use chaturdata_proxy::conversation::{Base, Decision, Names, Role, Turn};
+use chaturdata_proxy::conversation::{Base, Decision, Message, Names, Role, Turn};
 use chaturdata_proxy::ids::{Handle, ResponseId};
 use chaturdata_proxy::run::Error;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
 use chaturdata_proxy::upstream::sandbox::shape::Shape;
 use tokio::time::sleep;
 
-use super::{Rig, message};
+use super::Rig;
 use crate::talk::{first, posted, seconds, soon};
 
 #[tokio::test(start_paused = true)]
@@ -89,8 +89,8 @@ async fn what_a_request_adds_before_its_prompt_is_told_with_it() {
     let one = rig.tells(rig.turn("one")).await;
     let mut turn = rig.after(one.id(), "two");
     turn.history = vec![
-        message(Role::User, "aside"),
-        message(Role::Assistant, "noted"),
+        Message::said(Role::User, "aside"),
+        Message::said(Role::Assistant, "noted"),
     ];
 
     let two = rig.tells(turn).await;
@@ -103,7 +103,7 @@ async fn what_a_request_adds_before_its_prompt_is_told_with_it() {
         (Role::User, "two"),
         (Role::Assistant, "later"),
     ] {
-        whole.history.push(message(role, text));
+        whole.history.push(Message::said(role, text));
     }
     let three = rig.tells(whole).await;
 
@@ -158,8 +158,8 @@ async fn an_unknown_id_is_no_matter_where_the_history_comes_with_it() {
     let rig = Rig::new();
     let mut turn = rig.after(ResponseId([99; 16]), "two");
     turn.history = vec![
-        message(Role::User, "one"),
-        message(Role::Assistant, "first"),
+        Message::said(Role::User, "one"),
+        Message::said(Role::Assistant, "first"),
     ];
 
     let told = rig.tells(turn).await;

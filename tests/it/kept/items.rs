@@ -1,6 +1,6 @@
 //! The items of a conversation: what its thread shows, taken apart, and what is not posted yet.
 
-use chaturdata_proxy::conversation::{Role, Turn};
+use chaturdata_proxy::conversation::{Message, Role, Turn};
 use chaturdata_proxy::ids::Handle;
 use chaturdata_proxy::run::Error;
 use chaturdata_proxy::run::items::Item;
@@ -8,7 +8,7 @@ use chaturdata_proxy::run::notes::Pending;
 use chaturdata_proxy::upstream::sandbox::Kind;
 use tokio::time::Instant;
 
-use super::{Rig, message};
+use super::Rig;
 use crate::talk::calls;
 
 impl Rig {
@@ -38,10 +38,13 @@ async fn a_conversation_is_shown_without_what_we_wrap_it_in() {
     let rig = Rig::new();
     let mut turn = rig.turn("two");
     turn.instructions = Some("Be brief.\n\n---\n\nBe kind.".to_owned());
-    turn.history = vec![message(Role::User, "one"), message(Role::Assistant, "yes")];
+    turn.history = vec![
+        Message::said(Role::User, "one"),
+        Message::said(Role::Assistant, "yes"),
+    ];
     let handle = rig.tells(turn).await.conversation;
     let aside = Pending {
-        message: Some(message(Role::User, "aside")),
+        message: Some(Message::said(Role::User, "aside")),
         shown: "aside".into(),
     };
     let runner = &rig.proxy.runner;

@@ -78,7 +78,7 @@ impl Rig {
             instructions: None,
             base: Base::Nothing,
             history: Vec::new(),
-            prompt: vec![message(Role::User, text)],
+            prompt: vec![Message::said(Role::User, text)],
             names: Names::default(),
             limits: Limits::default(),
             form: None,
@@ -195,16 +195,6 @@ async fn pieces(mut place: Subscription) -> Vec<String> {
             RunEvent::Completed(_) => return pieces,
             RunEvent::Failed(error) => unreachable!("{error}"),
         }
-    }
-}
-
-fn message(role: Role, text: &str) -> Message {
-    Message {
-        role,
-        text: text.to_owned(),
-        calls: Vec::new(),
-        answers: None,
-        parts: Vec::new(),
     }
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chaturdata_proxy::clock::{Clock, Moment};
-use chaturdata_proxy::ids::{Fingerprint, Handle, Tenant};
+use chaturdata_proxy::ids::{Handle, Tenant};
 use chaturdata_proxy::store::backend::{Nowhere, Table};
 use chaturdata_proxy::store::{
     Bounds, Branch, BranchId, HandleRecord, Restored, State, Store, record,
 };
 use chaturdata_proxy::upstream::ThreadId;
 use tokio::time::advance;
+
+use super::store::fingerprint;
 
 const MAX_AGE: Duration = Duration::from_secs(100);
 
@@ -21,12 +23,6 @@ fn store(max: usize) -> Store {
         max_age: MAX_AGE,
     };
     Store::new(bounds, Clock::at(Moment(0)), Arc::new(Nowhere))
-}
-
-fn tip(number: usize) -> Fingerprint {
-    let mut tip = [7; 16];
-    tip[..8].copy_from_slice(&number.to_le_bytes());
-    Fingerprint(tip)
 }
 
 fn name(number: usize) -> Handle {
@@ -39,7 +35,7 @@ fn branch(number: usize) -> Branch {
         handles: vec![name(number)],
         narrow: Some(format!("chat {number}")),
         thread: Some(ThreadId(format!("th_{number}").into())),
-        tip: tip(number),
+        tip: fingerprint(number),
         window: VecDeque::from([[1; 8], [2; 8]]),
         instructions: [3; 32],
         state: State::Open,
@@ -92,7 +88,7 @@ async fn as_many_busy_ones_as_there_may_be_do_not_keep_the_others() {
 async fn a_branch_that_thousands_were_used_after_is_what_it_was() {
     let store = store(20_000);
     let (first, lease) = store.insert(branch(0));
-    store.advance(&first, None, |branch| branch.tip = tip(20_001));
+    store.advance(&first, None, |branch| branch.tip = fingerprint(20_001));
     drop(lease);
     let before = format!("{:?}", first.branch());
     for number in 1..9000 {
@@ -100,11 +96,15 @@ async fn a_branch_that_thousands_were_used_after_is_what_it_was() {
     }
 
     assert_eq!(format!("{:?}", first.branch()), before);
-    let there: Vec<BranchId> = store.at(&tip(20_001)).iter().map(|slot| slot.id).collect();
+    let there: Vec<BranchId> = store
+        .at(&fingerprint(20_001))
+        .iter()
+        .map(|slot| slot.id)
+        .collect();
     assert_eq!(there, [first.id]);
-    store.advance(&first, None, |branch| branch.tip = tip(20_002));
-    assert_eq!(first.branch().tip, tip(20_002));
-    assert_eq!(store.at(&tip(20_001)).len(), 1);
+    store.advance(&first, None, |branch| branch.tip = fingerprint(20_002));
+    assert_eq!(first.branch().tip, fingerprint(20_002));
+    assert_eq!(store.at(&fingerprint(20_001)).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +127,7 @@ async fn what_an_earlier_process_has_left_is_forgotten_in_the_order_of_its_last_
     }
 
     assert_eq!(lefts, [[0, 2, 3], [0, 3, 4], [3, 4, 5]]);
-    assert!(store.at(&tip(1)).is_empty());
+    assert!(store.at(&fingerprint(1)).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +157,7 @@ async fn thousands_that_an_earlier_process_has_left_are_all_found_again() {
 
     assert_eq!(store.len(), COUNT);
     for number in 0..COUNT {
-        let there = store.at(&tip(number));
+        let there = store.at(&fingerprint(number));
         let [slot] = there.as_slice() else {
             panic!("{} branches at {number}", there.len());
         };

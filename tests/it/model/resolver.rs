@@ -414,13 +414,7 @@ fn digest(said: Said) -> Digest {
 
 /// Its hashes are given beside it: of its messages it only counts whether there are any before.
 pub fn turn(ask: &Ask) -> Turn {
-    let message = Message {
-        role: Role::User,
-        text: "x".to_owned(),
-        calls: Vec::new(),
-        answers: None,
-        parts: Vec::new(),
-    };
+    let message = Message::said(Role::User, "x");
     Turn {
         caller: Caller {
             tenant: Tenant([ask.tenant; 32]),

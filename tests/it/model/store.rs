@@ -414,7 +414,7 @@ fn point(depth: usize, variant: u8) -> usize {
     depth * 3 + usize::from(variant)
 }
 
-fn fingerprint(point: usize) -> Fingerprint {
+pub fn fingerprint(point: usize) -> Fingerprint {
     let mut bytes = [7; 16];
     bytes[..8].copy_from_slice(&point.to_le_bytes());
     Fingerprint(bytes)
