@@ -129,7 +129,7 @@ pub async fn input_items(found: Found, Asked(query): Asked) -> Result<Response, 
 
 pub async fn input_tokens(
     State(policy): State<Arc<Policy>>,
-    wire: WireJson<ResponseRequest>,
+    wire: Box<WireJson<ResponseRequest>>,
 ) -> Result<Response, ApiError> {
     let tokens = wire
         .read(move |request, _| request.into_tokens(&policy))
