@@ -62,11 +62,14 @@ pub struct WireJson<T> {
 impl<T: Send + 'static> WireJson<T> {
     /// What is made of the request.
     pub fn read<R: Send + 'static>(
-        self,
+        self: Box<Self>,
         read: impl FnOnce(T, Envelope) -> R + Send + 'static,
     ) -> impl Future<Output = Result<R, Refusal>> {
         Box::pin(apart(self.length, move || {
-            read(self.request, self.envelope)
+            let Self {
+                request, envelope, ..
+            } = *self;
+            read(request, envelope)
         }))
     }
 }
