@@ -4,6 +4,7 @@ pub mod estimate;
 pub mod keys;
 pub mod learner;
 pub mod schedule;
+pub mod slots;
 pub mod views;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use self::estimate::Bracket;
 use self::keys::Keys;
 use self::learner::{Learner, Spacing};
+use self::slots::Slots;
 use crate::config::{Pace as Settings, Strategy};
 use crate::ids::Tenant;
 use crate::planted::{Bug, is_planted};
@@ -30,6 +32,7 @@ pub struct Pace {
     min_gap: Duration,
     /// What is learned of each upstream key.
     keys: Keys,
+    slots: Slots,
 }
 
 /// How the polls of the runs of one upstream key are spaced.
@@ -62,6 +65,7 @@ impl Pace {
             strategy: settings.strategy,
             interval: settings.interval,
             min_gap: settings.min_gap,
+            slots: Slots::new(settings.interval),
             keys: Keys::new(Spacing {
                 min_gap: settings.min_gap.as_secs_f64(),
                 interval: settings.interval.as_secs_f64(),
@@ -137,7 +141,8 @@ impl Pace {
 impl Rhythm<'_> {
     /// How long after the last poll, or after the acceptance, the next poll of a run is due. Drawn out
     /// by up to a tenth, for each thread otherwise, so that runs which are due together drift apart; the
-    /// less, the fewer of them there are, and not at all for one alone.
+    /// less, the fewer of them there are, and not at all for one alone. Of very many, some are moved
+    /// further.
     pub fn wait(&self, thread: &ThreadId, beat: Beat) -> Duration {
         let Beat {
             so_far,
@@ -155,7 +160,16 @@ impl Rhythm<'_> {
             Some(_) | None => fixed,
         };
         let others = runs.saturating_sub(1).min(HERD) as u32;
-        wait + wait / 10 * others / HERD as u32 * thousandth(thread, polls) / 1000
+        let wait = wait + wait / 10 * others / HERD as u32 * thousandth(thread, polls) / 1000;
+        if runs < HERD || is_planted(Bug::FastPolls) {
+            return wait;
+        }
+        // A fixed interval is one that polls keep.
+        let least = match &self.learner {
+            Some(_) => self.pace.min_gap,
+            None => fixed,
+        };
+        self.pace.slots.place(wait, least)
     }
 
     /// How much longer a run is expected to take that has been under way for so long.

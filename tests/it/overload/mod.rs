@@ -6,6 +6,7 @@ mod crowded;
 mod descriptors;
 mod pauses;
 mod seats;
+mod storms;
 
 use axum::body::Body;
 use chaturdata_proxy::secret::Secret;
