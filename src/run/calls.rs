@@ -13,6 +13,7 @@ use super::breaker::{Breaker, Failure, Pass};
 use super::budget::Budget;
 use super::listing::Listing;
 use super::places::{Place, Places};
+use super::stagger::Stagger;
 use super::wake::Wakings;
 use crate::config::Config;
 use crate::conversation::Caller;
@@ -36,7 +37,8 @@ const APART: Duration = Duration::from_millis(20);
 /// How many keys may be paused at once before those whose pause is over are dropped.
 const PAUSES: usize = 1024;
 
-/// How many threads may have been read lately before those that are due again are dropped.
+/// After so many reads, and as many again as were kept the last time, the threads that are due again are
+/// dropped.
 const READS: usize = 4096;
 
 /// The upstream, as runs call it.
@@ -51,6 +53,8 @@ pub struct Calls {
     pause: Duration,
     /// When each thread was last read.
     reads: DashMap<ThreadId, Instant>,
+    /// How many reads are noted yet before that is looked through.
+    until_swept: AtomicUsize,
     min_gap: Duration,
     breaker: Breaker,
     budget: Budget,
@@ -58,6 +62,8 @@ pub struct Calls {
     posts: Places,
     polls: Places,
     patience: Duration,
+    /// Polls that have waited long for their place.
+    late: Stagger,
     followed: Arc<AtomicUsize>,
     pub wakings: Wakings,
 }
@@ -98,12 +104,14 @@ impl Calls {
             pauses: DashMap::new(),
             pause: config.pace.interval,
             reads: DashMap::new(),
+            until_swept: AtomicUsize::new(READS),
             min_gap: config.pace.min_gap,
             breaker: Breaker::new(config.pace.min_gap, metrics.clone()),
             budget: Budget::new(config.pace.max_polls_per_second),
             posts,
             polls,
             patience: config.upstream.queue_timeout,
+            late: Stagger::default(),
             followed: Arc::default(),
             wakings: Wakings::default(),
             metrics,
@@ -165,10 +173,12 @@ impl Calls {
 
     fn note_read(&self, thread: &ThreadId) {
         let now = Instant::now();
-        if self.reads.len() >= READS {
-            self.reads.retain(|_, last| *last + self.min_gap > now);
-        }
         self.reads.insert(thread.clone(), now);
+        if self.until_swept.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.reads.retain(|_, last| *last + self.min_gap > now);
+            let kept = self.reads.len();
+            self.until_swept.store(READS + kept, Ordering::Relaxed);
+        }
     }
 
     /// What a POST's answer says of the upstream.
@@ -261,9 +271,11 @@ impl Calls {
     ) -> Result<Listing, ReadError> {
         self.pause_over(key).await;
         self.budget.turn(key, caller.tenant).await;
+        let asked = Instant::now();
         // A read can be made later as well.
         let place = self.place(&self.polls, caller).await;
         let _place = place.ok_or(ReadError::Busy(Busy::HERE))?;
+        self.late.turn(asked, self.followed(), self.min_gap).await;
         self.metrics.polled();
         self.note_read(thread);
         let read = self.upstream.read(&caller.key, thread).await;

@@ -34,6 +34,7 @@ pub mod restart;
 pub mod resume;
 pub mod retelling;
 pub mod share;
+pub mod stagger;
 pub mod subscription;
 pub mod tokens;
 pub mod wake;

@@ -141,8 +141,8 @@ impl Pace {
 impl Rhythm<'_> {
     /// How long after the last poll, or after the acceptance, the next poll of a run is due. Drawn out
     /// by up to a tenth, for each thread otherwise, so that runs which are due together drift apart; the
-    /// less, the fewer of them there are, and not at all for one alone. Of very many, some are moved
-    /// further.
+    /// less, the fewer of them there are, and not at all for one alone. Of very many, those that are
+    /// learned are moved further.
     pub fn wait(&self, thread: &ThreadId, beat: Beat) -> Duration {
         let Beat {
             so_far,
@@ -161,15 +161,13 @@ impl Rhythm<'_> {
         };
         let others = runs.saturating_sub(1).min(HERD) as u32;
         let wait = wait + wait / 10 * others / HERD as u32 * thousandth(thread, polls) / 1000;
-        if runs < HERD || is_planted(Bug::FastPolls) {
-            return wait;
-        }
         // A fixed interval is one that polls keep.
-        let least = match &self.learner {
-            Some(_) => self.pace.min_gap,
-            None => fixed,
-        };
-        self.pace.slots.place(wait, least)
+        match &self.learner {
+            Some(_) if runs >= HERD && !is_planted(Bug::FastPolls) => {
+                self.pace.slots.place(wait, self.pace.min_gap)
+            }
+            Some(_) | None => wait,
+        }
     }
 
     /// How much longer a run is expected to take that has been under way for so long.

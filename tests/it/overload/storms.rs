@@ -1,26 +1,33 @@
 //! Much at once: the upstream sees no herd of polls, and nobody waits behind all the others.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use chaturdata_proxy::config::Strategy;
-use chaturdata_proxy::upstream::sandbox::Kind;
+use chaturdata_proxy::config::{Config, Strategy};
+use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Post, Script};
+use chaturdata_proxy::upstream::sandbox::{Kind, Sandbox};
+use chaturdata_proxy::upstream::{
+    Call, NewMessage, PostError, Posted, ReadError, Thread, ThreadId, Upstream,
+};
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{asks, question, shared};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Setup};
 use crate::talk::{calls, said, seconds, told};
 
+fn roomy(config: &mut Config) {
+    config.pace.strategy = Strategy::Learned;
+    config.server.max_waiting = 4000;
+    config.server.max_waiting_per_key = 2000;
+    config.run.max_active = 4000;
+    config.run.max_active_per_key = 2000;
+    config.upstream.queue_timeout = seconds(60);
+}
+
 fn proxy(behaviour: Behaviour) -> Proxy {
-    let proxy = shared(|setup| {
-        setup.config.pace.strategy = Strategy::Learned;
-        setup.config.server.max_waiting = 4000;
-        setup.config.server.max_waiting_per_key = 2000;
-        setup.config.run.max_active = 4000;
-        setup.config.run.max_active_per_key = 2000;
-        setup.config.upstream.queue_timeout = seconds(60);
-    });
+    let proxy = shared(|setup| roomy(&mut setup.config));
     proxy.sandbox.set_script(Script::always(behaviour));
     proxy
 }
@@ -34,6 +41,37 @@ fn busy(takes: u64) -> Behaviour {
         },
         read_delay: Duration::from_millis(10),
         ..Behaviour::says("yes", seconds(takes))
+    }
+}
+
+/// An upstream whose reads stand still for a while.
+#[derive(Debug)]
+struct Stalling {
+    sandbox: Sandbox,
+    from: Instant,
+    until: Instant,
+}
+
+impl Upstream for Stalling {
+    fn post<'a>(
+        &'a self,
+        key: &'a Secret,
+        message: &'a NewMessage,
+    ) -> Call<'a, Result<Posted, PostError>> {
+        self.sandbox.post(key, message)
+    }
+
+    fn read<'a>(
+        &'a self,
+        key: &'a Secret,
+        thread: &'a ThreadId,
+    ) -> Call<'a, Result<Thread, ReadError>> {
+        Box::pin(async {
+            if Instant::now() > self.from {
+                sleep_until(self.until).await;
+            }
+            self.sandbox.read(key, thread).await
+        })
     }
 }
 
@@ -114,4 +152,35 @@ async fn a_key_with_one_caller_is_served_beside_a_key_with_a_thousand() {
     assert!(much.iter().all(|reply| said(reply) == "yes"));
     assert_eq!(said(&little), "yes");
     assert!(after < seconds(15), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_standstill_the_polls_that_it_held_up_do_not_come_at_once() {
+    let mut setup = Setup::default();
+    roomy(&mut setup.config);
+    let start = Instant::now();
+    let sandbox = Sandbox::new(Script::always(busy(60)));
+    let upstream = Stalling {
+        sandbox: sandbox.clone(),
+        from: start + seconds(20),
+        until: start + seconds(30),
+    };
+    let proxy = Proxy::over(setup, sandbox, Arc::new(upstream));
+    let asked = (0..600).map(|n| {
+        let question = format!("question {n}");
+        let proxy = &proxy;
+        async move { proxy.chat(&question).await }
+    });
+
+    let replies = join_all(asked).await;
+
+    assert!(replies.iter().all(|reply| said(reply) == "yes"));
+    let rate = rate(&proxy, start);
+    let mean = rate[5..20].iter().sum::<usize>() / 15;
+    let after = &rate[30..60];
+    let most = after.iter().max().unwrap();
+    assert!(
+        2 * most <= 5 * mean,
+        "{most} of {mean} on the mean: {rate:?}"
+    );
 }
