@@ -195,6 +195,21 @@ async fn an_answer_that_is_none_is_looked_behind_and_leads_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_found_behind_a_hundred_thousand_messages() {
+    let fault = Fault {
+        call: Kind::Read,
+        side: Side::Answer,
+        at: 0,
+        what: What::Before(100_000),
+        times: 100,
+    };
+
+    let found = tried("very many messages", fault, false, "").await;
+
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_right_answer_counts_under_whatever_type_it_comes() {
     let rig = Rig::start(|_| {}).await;
     let body = br#"{"thread_id":"th_1","run_status":"in_progress"}"#;

@@ -49,6 +49,8 @@ pub enum What {
     Instead(Arc<[u8]>),
     /// White space comes in their place, a byte at a time and without an end.
     Drip,
+    /// The thread shows so many messages more, before its own.
+    Before(usize),
 }
 
 /// Between two bytes that come one at a time.
@@ -227,6 +229,7 @@ impl Shared {
         let at = fault.at.min(answer.len());
         match &fault.what {
             What::Trickle => trickle(&mut caller, answer, at).await,
+            What::Before(count) => caller.write_all(&longer(answer, *count)).await,
             What::Instead(other) => {
                 caller.write_all(&answer[..at]).await?;
                 for chunk in other.chunks(64 << 10) {
@@ -250,6 +253,18 @@ impl Shared {
             }
         }
     }
+}
+
+/// This answer, of a thread that holds so many messages more.
+fn longer(answer: &[u8], count: usize) -> Vec<u8> {
+    const SHOWN: &str = "\"messages\":[";
+    let answer = str::from_utf8(answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (before, after) = body.split_once(SHOWN).unwrap();
+    let earlier = (0..count).map(|n| format!(r#"{{"id":"m{n}","role":"user","content":"old"}},"#));
+    let body = format!("{before}{SHOWN}{}{after}", earlier.collect::<String>());
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 async fn end(what: &What, mut caller: TcpStream) -> io::Result<()> {
