@@ -24,7 +24,7 @@ mod status;
 mod turn;
 
 use std::any::Any;
-use std::fmt::Write;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -314,19 +314,26 @@ fn seconds() -> u64 {
     now.map_or(0, |now| now.as_secs())
 }
 
+/// 128 random bits.
 fn random_hex() -> String {
-    let mut hex = String::with_capacity(32);
-    for byte in random_bytes() {
-        write!(hex, "{byte:02x}").expect("a String takes everything");
-    }
-    hex
+    format!("{:032x}", u128::from_ne_bytes(random_bytes()))
 }
 
-/// 128 random bits.
+/// The system is asked for many at a time: each time takes longer than all else that is done with them.
 fn random_bytes() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    bytes
+    const DRAWN: usize = 64;
+    thread_local! {
+        static LEFT: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    }
+    LEFT.with_borrow_mut(|left| {
+        left.pop().unwrap_or_else(|| {
+            let mut drawn = [0; 16 * DRAWN];
+            getrandom::fill(&mut drawn).expect("the system has random numbers");
+            let (drawn, _) = drawn.as_chunks();
+            left.extend(drawn);
+            left.pop().expect("some were drawn")
+        })
+    })
 }
 
 #[cfg(test)]
