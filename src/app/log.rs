@@ -11,7 +11,7 @@ use tracing::Level;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{self, LogFormat};
 
@@ -79,7 +79,7 @@ fn layer(
     let ours = filter_fn(|metadata| {
         *metadata.level() <= Level::INFO || metadata.target().starts_with("chaturdata_proxy")
     });
-    let wanted = EnvFilter::try_new(&settings.filter).context("log.filter")?;
+    let wanted = config::targets(&settings.filter).context("log.filter is not a filter")?;
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(lines)
         .log_internal_errors(false);

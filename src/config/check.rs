@@ -5,8 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::{HeaderName, Uri};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::values::quoted;
 use super::{Config, Conversations, Server};
@@ -315,13 +314,19 @@ fn headers(conversations: &Conversations) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Which lines are wanted of which modules. `None` where the text is no filter.
+pub fn targets(text: &str) -> Option<Targets> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    parts.join(",").parse().ok()
+}
+
 /// A bare word is a module to the filter, so a misspelt level would switch everything off.
 fn filter(text: &str) -> Result<(), String> {
     let misspelt = text.split(',').map(str::trim).find(|part| {
         let is_word = part.chars().all(|letter| letter.is_ascii_alphanumeric());
         is_word && (part.is_empty() || part.parse::<LevelFilter>().is_err())
     });
-    if misspelt.is_some() || EnvFilter::try_new(text).is_err() {
+    if misspelt.is_some() || targets(text).is_none() {
         return Err(format!(
             "{} is not a filter; levels are off, error, warn, info, debug and trace, as in \
              info,chaturdata_proxy::run=debug",
@@ -372,6 +377,8 @@ mod tests {
             ("info", true),
             ("off", true),
             ("warn,chaturdata_proxy::run=trace", true),
+            ("warn, chaturdata_proxy = trace", false),
+            ("warn, chaturdata_proxy=trace", true),
             ("verbose", false),
             ("info,debugg", false),
             ("", false),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use check::targets;
 pub use environment::Environment;
 pub use settings::{Flag, Keys, Settings, Sources};
 pub use values::Rate;
