@@ -9,7 +9,7 @@ use jsonschema::paths::{Location, LocationSegment};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
-use self::outline::Outline;
+use self::outline::{Outline, Reach};
 use super::Error;
 
 /// The longest schema, in bytes of compact JSON: all of it is posted.
@@ -75,9 +75,14 @@ impl Schema {
             whole if whole.is_empty() => "the answer".to_owned(),
             place => place,
         };
-        if !self.outline.is_soon_checked(value) {
-            let what = "is nested too deeply to be checked";
-            return vec![super::complaint(&at(""), what)];
+        let only = |what: &str| vec![super::complaint(&at(""), what)];
+        match self.outline.reach(value) {
+            Reach::Nothing => return only("is nested too deeply to be checked"),
+            Reach::Verdict if self.validator.is_valid(value) => return Vec::new(),
+            Reach::Verdict => {
+                return only("the value is not valid under any of the schema's many alternatives");
+            }
+            Reach::Complaints => {}
         }
         let errors = self.validator.iter_errors(value);
         let errors: Vec<_> = errors.take(super::MOST_COMPLAINTS).collect();
@@ -349,6 +354,24 @@ mod tests {
         ] {
             assert_eq!(complaints(&maybe, &value), [complaint]);
         }
+    }
+
+    #[test]
+    fn of_very_many_alternatives_none_is_looked_into() {
+        let many = |n: usize| {
+            let alternatives: Vec<Value> = (0..n)
+                .map(|n| json!({"required": ["n"], "properties": {"n": {"const": n}}}))
+                .collect();
+            json!({"$defs": {"one": {"anyOf": alternatives}}, "items": {"$ref": "#/$defs/one"}})
+        };
+        let rows = |n: usize| vec![json!({"n": -1, "text": "long ".repeat(100)}); n];
+
+        assert_eq!(complaints(&many(20), &json!(rows(10))).len(), 3);
+        assert_eq!(
+            complaints(&many(1000), &json!(rows(1000))),
+            ["the answer: the value is not valid under any of the schema's many alternatives"]
+        );
+        assert!(complaints(&many(1000), &json!(vec![json!({"n": 7}); 1000])).is_empty());
     }
 
     #[test]

@@ -17,6 +17,13 @@ const LONGEST_CHAIN: usize = 24;
 /// The most checks that a whole value can be put to.
 const MOST_CHECKS: u64 = 4_000_000;
 
+/// The most values that are copied while it is found out what is wrong: each complaint within an
+/// alternative (`anyOf`, `oneOf`) holds a copy of the value that it is about.
+const MOST_COPIES: u64 = 250_000;
+
+/// Bytes of text that weigh as much as a value.
+const TEXT: usize = 64;
+
 /// How deep a value may be, whatever its schema.
 const DEEPEST: usize = 64;
 
@@ -34,8 +41,27 @@ pub struct Outline {
     by_pointer: HashMap<String, usize>,
 }
 
+/// What can be said of a value in reasonable time and memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Nothing,
+    /// Whether it is valid.
+    Verdict,
+    /// What is wrong with it as well.
+    Complaints,
+}
+
+#[derive(Default)]
+struct Effort {
+    checks: u64,
+    copies: u64,
+}
+
 struct Node {
     at: String,
+    is_alternative: bool,
+    /// How many complaints it can raise of one value, apart from those of the schemas inside it.
+    complaints: u64,
     /// Those that apply to the same place of a value.
     beside: Vec<usize>,
     /// Those that apply to properties, by name; and to any property.
@@ -132,34 +158,46 @@ impl Outline {
         Ok(outline)
     }
 
-    /// Whether a value is soon held against the schema: where schemas apply each other from level to
-    /// level, checks can double with each.
-    pub fn is_soon_checked(&self, value: &Value) -> bool {
-        depth(value) <= DEEPEST && self.count(0, value, &mut 0).is_some()
+    /// What can be said of a value: where schemas apply each other from level to level, checks can
+    /// double with each.
+    pub fn reach(&self, value: &Value) -> Reach {
+        let mut effort = Effort::default();
+        if depth(value) > DEEPEST || self.count(0, value, false, &mut effort).is_none() {
+            return Reach::Nothing;
+        }
+        match effort.copies {
+            0..=MOST_COPIES => Reach::Complaints,
+            _ => Reach::Verdict,
+        }
     }
 
-    /// Counts the checks of a value, as long as they are not too many.
-    fn count(&self, index: usize, value: &Value, checks: &mut u64) -> Option<()> {
+    /// Counts the checks of a value, as long as they are not too many. `inside` an alternative, what is
+    /// wrong is copied.
+    fn count(&self, index: usize, value: &Value, inside: bool, effort: &mut Effort) -> Option<()> {
         let node = self.nodes.get(index)?;
-        *checks += 1;
-        if *checks > MOST_CHECKS {
+        effort.checks += 1;
+        if effort.checks > MOST_CHECKS {
             return None;
         }
+        let inside = inside || node.is_alternative;
+        if inside && node.complaints > 0 && effort.copies <= MOST_COPIES {
+            effort.copies += node.complaints * size(value);
+        }
         for &other in &node.beside {
-            self.count(other, value, checks)?;
+            self.count(other, value, inside, effort)?;
         }
         match value {
             Value::Object(map) => {
                 for (name, value) in map {
                     for &other in node.named.get(name).iter().copied().chain(&node.properties) {
-                        self.count(other, value, checks)?;
+                        self.count(other, value, inside, effort)?;
                     }
                 }
             }
             Value::Array(values) => {
                 for value in values {
                     for &other in &node.items {
-                        self.count(other, value, checks)?;
+                        self.count(other, value, inside, effort)?;
                     }
                 }
             }
@@ -175,6 +213,8 @@ impl Outline {
         }
         self.nodes.push(Node {
             at: place.dotted.clone(),
+            is_alternative: matches!(keyword, "anyOf" | "oneOf"),
+            complaints: complaints(schema),
             beside: Vec::new(),
             named: HashMap::new(),
             properties: Vec::new(),
@@ -354,6 +394,33 @@ enum Weight {
     /// It is being found out: whoever asks again goes in a circle.
     Asked,
     Known(u64, usize),
+}
+
+/// How many complaints a schema can raise of one value itself.
+fn complaints(schema: &Value) -> u64 {
+    let Value::Object(map) = schema else {
+        return 1;
+    };
+    let required = map.get("required").and_then(Value::as_array);
+    (map.len() + required.map_or(0, Vec::len)) as u64
+}
+
+/// How many values there are in one, itself among them.
+fn size(value: &Value) -> u64 {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(name, value)| weight(name) + size(value))
+            .sum::<u64>(),
+        Value::Array(values) => values.iter().map(size).sum(),
+        Value::String(text) => weight(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+    .saturating_add(1)
+}
+
+fn weight(text: &str) -> u64 {
+    (text.len() / TEXT) as u64
 }
 
 fn depth(value: &Value) -> usize {
