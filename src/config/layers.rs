@@ -202,10 +202,12 @@ struct Fault {
 
 /// The keys of a file, in its order.
 fn entries(text: &str) -> Result<Vec<Entry>, Fault> {
-    let line_at = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
+    let lines_in = |text: Option<&str>| text.map_or(0, |text| text.matches('\n').count());
     let fault = |error: toml::de::Error| Fault {
         what: error.message().escape_debug().to_string(),
-        line: error.span().map_or(1, |span| line_at(span.start)),
+        line: error
+            .span()
+            .map_or(1, |span| lines_in(text.get(..span.start)) + 1),
     };
     let mut found = Vec::new();
     for (name, value) in DeTable::parse(text).map_err(fault)?.into_inner() {
@@ -225,11 +227,13 @@ fn entries(text: &str) -> Result<Vec<Entry>, Fault> {
         }
     }
     found.sort_by_key(|(at, ..)| *at);
+    let (mut counted, mut line) = (0, 1);
     found
         .into_iter()
         .map(|(at, key, value)| {
             let value = Value::deserialize(ValueDeserializer::from(value)).map_err(fault)?;
-            let line = line_at(at);
+            line += lines_in(text.get(counted..at));
+            counted = at;
             Ok(Entry { key, value, line })
         })
         .collect()
