@@ -1,10 +1,11 @@
 //! A chat program's own calls for titles, tags and follow-ups stay out of the user's thread.
 
 use chaturdata_proxy::config::SideCalls;
+use chaturdata_proxy::upstream::sandbox::script::Script;
 use serde_json::{Value, json};
 
 use crate::proxy::{Proxy, Setup};
-use crate::talk::{Talk, decision, posted, said};
+use crate::talk::{Talk, decision, posted, said, soon};
 
 const HISTORY: &str = "### Chat History:\n<chat_history>\nUSER: what is our revenue by region, \
     please?\nASSISTANT: Here it is.\n</chat_history>";
@@ -109,6 +110,19 @@ async fn a_side_call_with_its_header_is_answered_here_whatever_its_prompt() {
 async fn a_title_for_librechat_is_plain_text() {
     let proxy = proxy(SideCalls::Local);
     check(&proxy, None, LIBRECHAT, "What is our revenue by").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_call_whose_answer_shall_have_a_form_is_posted() {
+    let proxy = proxy(SideCalls::Local);
+    let title = r#"{"title": "Revenue"}"#;
+    proxy.sandbox.set_script(Script::always(soon(title)));
+    let mut talk = Talk::new(&proxy).fields(json!({"response_format": {"type": "json_object"}}));
+
+    let reply = talk.says(LIBRECHAT).await;
+
+    assert_eq!((said(&reply), decision(&reply)), (title, "created"));
+    assert_eq!(posted(&proxy).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
