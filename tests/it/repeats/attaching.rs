@@ -194,6 +194,22 @@ async fn two_equal_requests_with_both_callers_alive_are_two_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_has_attached_is_a_live_twin_to_the_next() {
+    let proxy = two_answers(60);
+    hang_up(&proxy, asked(&proxy), 10).await;
+    let third = async {
+        sleep(seconds(5)).await;
+        proxy.ask(asked(&proxy)).await
+    };
+
+    let (second, third) = tokio::join!(proxy.ask(asked(&proxy)), third);
+
+    assert_eq!(said(&second), "first answer");
+    assert_eq!(said(&third), "second answer");
+    assert_eq!(posts(&proxy), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_has_not_read_its_answer_yet_is_a_live_twin() {
     let proxy = two_answers(1);
 
