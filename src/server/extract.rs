@@ -45,6 +45,9 @@ impl BodyLimits {
 const LEAST_RATE: f64 = 1024.0;
 const TO_BEGIN: Duration = Duration::from_secs(5);
 
+/// Room is made for so much of a body before any of it is there.
+const AT_ONCE: u64 = 16 * 1024;
+
 /// Longer bodies are parsed and read away from the threads that serve everyone.
 const LONG: usize = 256 * 1024;
 
@@ -194,7 +197,7 @@ async fn whole(body: Body, headers: &HeaderMap, limits: BodyLimits) -> Result<By
     }
     let start = Instant::now();
     let mut body = body;
-    let mut read = BytesMut::new();
+    let mut read = BytesMut::with_capacity(told.min(AT_ONCE) as usize);
     loop {
         let earned = Duration::from_secs_f64(read.len() as f64 / LEAST_RATE);
         let deadline = start + limits.time.min(TO_BEGIN + earned);
