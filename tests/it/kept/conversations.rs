@@ -1,6 +1,6 @@
 //! Conversations that callers make, describe, add to, and forget; they go on in any endpoint.
 
-use chaturdata_proxy::conversation::{Decision, Message, Role, Turn};
+use chaturdata_proxy::conversation::{Base, Decision, Message, Role, Turn};
 use chaturdata_proxy::ids::Handle;
 use chaturdata_proxy::run::Error;
 use chaturdata_proxy::run::items::{Conversation, NotKept};
@@ -94,6 +94,27 @@ async fn items_are_not_lost_with_a_turn_that_was_refused() {
     assert_eq!((again.text(), again.decision), ("later", Decision::Created));
     let told = "Earlier conversation:\n\nUser: aside\n\n---\n\ntwo";
     assert_eq!(posted(&rig.proxy), [[told]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_sends_a_whole_history_leaves_items_to_the_next_prompt() {
+    let rig = Rig::new();
+    let handle = rig.makes(vec![pending(Role::User, "aside")]).await;
+    let said = |(role, text)| Message::said(role, text);
+    let whole = Turn {
+        base: Base::Nothing,
+        history: [(Role::User, "zero"), (Role::Assistant, "nothing")]
+            .map(said)
+            .into(),
+        ..rig.within(&handle, "one")
+    };
+
+    rig.tells(whole).await;
+    rig.tells(rig.within(&handle, "two")).await;
+
+    let whole = "Earlier conversation:\n\nUser: zero\n\nAssistant: nothing\n\n---\n\none";
+    let later = "Earlier conversation:\n\nUser: aside\n\n---\n\ntwo";
+    assert_eq!(posted(&rig.proxy), [[whole, later]]);
 }
 
 #[tokio::test(start_paused = true)]
