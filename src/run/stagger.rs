@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 /// Whoever has waited less for a place is not held up any longer.
 const HELD_UP: Duration = Duration::from_millis(500);
 
-/// The furthest that they go apart.
-const APART: Duration = Duration::from_millis(20);
+/// The furthest that they go apart: not all who read follow a run.
+const APART: Duration = Duration::from_millis(5);
 
 /// The turns of those that were held up.
 #[derive(Debug, Default)]
