@@ -332,7 +332,8 @@ mod tests {
         let page = Page::default();
         let lines = Lines::to(Blocked(wait, page.clone()), true).unwrap();
 
-        for _ in 0..WAITING + 10 {
+        // As many as wait may be on their way to the reader already.
+        for _ in 0..2 * WAITING + 10 {
             lines.say("line\n");
         }
         drop(go);
