@@ -8,8 +8,8 @@ use http_body_util::BodyExt;
 use tokio::time::sleep;
 
 use super::{asked, asked_with, hang_up, posts, retried, scripted, two_answers};
-use crate::proxy::{Proxy, Streamed, request};
-use crate::talk::{Talk, decision, said, seconds, shows};
+use crate::proxy::{Proxy, Setup, Streamed, request};
+use crate::talk::{Talk, decision, first, said, seconds, shows};
 
 /// A minute.
 const MINUTE: u64 = 60;
@@ -364,6 +364,27 @@ async fn a_retry_that_was_cut_amid_a_second_reading_may_come_again() {
     }
 
     expect(&proxy, retried(&proxy), "first answer", "attached").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_being_told_is_not_the_first_to_be_swept_away() {
+    let mut setup = Setup::default();
+    setup.config.run.max_answers = 2;
+    let proxy = Proxy::start(setup);
+    let says = |text| Behaviour::says(text, seconds(1));
+    proxy
+        .sandbox
+        .set_script(first(1, says("first answer"), says("second answer")));
+
+    let unread = proxy.send(asked(&proxy)).await;
+    for n in 0..4 {
+        // Nobody reads these either, and their callers are gone.
+        let other = Talk::new(&proxy).request(&format!("and {n}?"), false);
+        drop(proxy.send(other).await);
+    }
+    drop(unread);
+
+    expect(&proxy, asked(&proxy), "first answer", "attached").await;
 }
 
 #[tokio::test(start_paused = true)]
