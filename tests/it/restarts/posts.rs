@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::{Home, is_cut_off, talk};
 use crate::proxy::Setup;
-use crate::talk::{decision, first, posted, said, seconds, told};
+use crate::talk::{answers, busy, decision, first, posted, said, seconds, told};
 
 /// Its POST is never answered; what becomes of the message.
 fn hangs(lands: Lands) -> Behaviour {
@@ -42,6 +42,25 @@ async fn on_a_new_thread_nobody_knows_and_the_caller_is_told() {
     );
     assert_eq!((said(&later), decision(&later)), ("yes", "created"));
     assert_eq!(posted(&proxy), [["one"], ["one"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_key_was_refused_is_posted_when_it_comes_again() {
+    let mut home = Home::new(then_fair(answers(busy(401, None))));
+    let proxy = home.start();
+    let refused = proxy.ask(talk(&proxy).request("one", false)).await;
+
+    home.kill(proxy).await;
+    let proxy = home.start();
+    let again = proxy.ask(talk(&proxy).request("one", false)).await;
+
+    assert!(
+        told(&refused).contains("invalid_api_key"),
+        "{}",
+        told(&refused)
+    );
+    assert_eq!((said(&again), decision(&again)), ("yes", "created"));
+    assert_eq!(posted(&proxy), [["one"]]);
 }
 
 #[tokio::test(start_paused = true)]
