@@ -4,11 +4,18 @@
 pub fn estimate(text: &str) -> u64 {
     let mut meter = Meter::default();
     let mut rest = text;
-    while let Some(some) = rest.as_bytes().first_chunk() {
-        let plain = meter.take(some).then(|| rest.get(SOME..));
-        rest = plain.flatten().unwrap_or_else(|| meter.push_some(rest));
+    while !rest.is_empty() {
+        let plain = match rest.as_bytes().first_chunk() {
+            Some(some) => meter.take(some),
+            None => meter.take(&plain::filled(rest.as_bytes())),
+        };
+        rest = rest.get(plain..).unwrap_or_default();
+        if plain < SOME {
+            // Of digits and of other scripts more are likely to follow.
+            let odd = if plain < SOME / 4 { SOME } else { 4 };
+            rest = meter.push_some(rest, odd);
+        }
     }
-    rest.chars().for_each(|c| meter.push(c));
     meter.tokens()
 }
 
@@ -46,34 +53,31 @@ impl Meter {
     }
 
     /// The first few characters, one by one; what is left.
-    fn push_some<'a>(&mut self, text: &'a str) -> &'a str {
+    fn push_some<'a>(&mut self, text: &'a str, some: usize) -> &'a str {
         let mut chars = text.chars();
-        chars.by_ref().take(SOME).for_each(|c| self.push(c));
+        chars.by_ref().take(some).for_each(|c| self.push(c));
         chars.as_str()
     }
 
-    /// Some characters of ordinary prose at once, as [`Meter::push`] would count them. False where
-    /// they are not that: nothing is counted then.
-    fn take(&mut self, bytes: &[u8; SOME]) -> bool {
-        let mut before = self
-            .last
-            .map_or(plain::BREAK, |(kind, c)| plain::class(kind, c));
-        let mut sum = 0;
-        for byte in bytes {
-            let class = plain::CLASSES.get(usize::from(*byte)).copied();
-            let class = class.unwrap_or(plain::OTHER);
-            sum += plain::price(before, class);
-            before = class;
+    /// The ordinary prose that the bytes begin with, at once, as [`Meter::push`] would count it.
+    /// How many bytes of it there are.
+    fn take(&mut self, bytes: &[u8; SOME]) -> usize {
+        let before = match self.last {
+            Some((Kind::Latin | Kind::Mark, c)) if c.is_ascii() => c as u8,
+            Some((Kind::Latin | Kind::Mark, _)) => plain::NOTHING,
+            Some((Kind::Space, _)) => b' ',
+            Some((Kind::Digit | Kind::Line | Kind::Script(..), _)) | None => plain::BREAK,
+        };
+        let (plain, hundredths) = plain::price(before, bytes);
+        let plain = bytes.get(..plain).unwrap_or_default();
+        if let Some(last) = plain.last() {
+            let last = char::from(*last);
+            self.hundredths += u64::from(hundredths);
+            // Nothing plain but letters stands twice in a row, and of those the number does not count.
+            self.last = Some((Kind::of(last), last));
+            self.run = 1;
         }
-        if sum >= plain::NONE {
-            return false;
-        }
-        self.hundredths += u64::from(sum);
-        let [.., last] = bytes.map(char::from);
-        // Nothing plain but letters stands twice in a row, and of those the number does not count.
-        self.last = Some((Kind::of(last), last));
-        self.run = 1;
-        true
+        plain.len()
     }
 
     fn price(&self, c: char, kind: Kind, before: Option<Kind>, last: Option<char>) -> u64 {
@@ -122,72 +126,73 @@ impl Meter {
 /// So many characters are counted at once.
 const SOME: usize = 16;
 
-/// Characters whose price hangs on nothing but the one before.
-#[expect(
-    clippy::indexing_slicing,
-    reason = "tables are made while this is compiled"
-)]
+/// Characters whose price hangs on nothing but the one before. What is asked of a byte is answered
+/// with all bits or none, so that compilers ask it of many at once.
 mod plain {
-    use super::Kind;
+    use super::SOME;
 
-    pub const OTHER: u8 = 0;
-    const LOWER: u8 = 1;
-    const UPPER: u8 = 2;
-    const SPACE: u8 = 3;
-    const MARK: u8 = 4;
-    /// Nothing, or what no letter, space or mark goes on.
-    pub const BREAK: u8 = 5;
+    /// What no letter, space or mark goes on.
+    pub const BREAK: u8 = 0;
+    /// What nothing plain comes after.
+    pub const NOTHING: u8 = 0xff;
 
-    /// More than any sum of prices.
-    pub const NONE: u32 = 1 << 16;
-
-    pub const CLASSES: [u8; 256] = {
-        let mut classes = [OTHER; 256];
-        let mut byte = b' ';
-        while byte <= b'~' {
-            classes[byte as usize] = match byte {
-                b'a'..=b'z' => LOWER,
-                b'A'..=b'Z' => UPPER,
-                b' ' => SPACE,
-                b'0'..=b'9' => OTHER,
-                _ => MARK,
-            };
-            byte += 1;
-        }
-        classes
-    };
-
-    /// By the class before, and the class.
-    const PRICES: [[u32; 8]; 8] = {
-        let mut prices = [[NONE; 8]; 8];
-        let mut before = LOWER as usize;
-        while before <= BREAK as usize {
-            prices[before] = [NONE, 45, 45, 0, 95, NONE, NONE, NONE];
-            before += 1;
-        }
-        prices[LOWER as usize][LOWER as usize] = 15;
-        prices[UPPER as usize][LOWER as usize] = 15;
-        prices[UPPER as usize][UPPER as usize] = 20;
-        prices[SPACE as usize][SPACE as usize] = NONE;
-        prices[MARK as usize][MARK as usize] = NONE;
-        prices
-    };
-
-    pub fn price(before: u8, class: u8) -> u32 {
-        let prices = PRICES.get(usize::from(before));
-        let price = prices.and_then(|prices| prices.get(usize::from(class)));
-        price.copied().unwrap_or(NONE)
+    /// As many as are counted at once; none of those that are added is plain.
+    pub fn filled(bytes: &[u8]) -> [u8; SOME] {
+        let mut filled = [BREAK; SOME];
+        filled
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(to, byte)| *to = *byte);
+        filled
     }
 
-    pub fn class(kind: Kind, c: char) -> u8 {
-        match kind {
-            Kind::Latin if c.is_ascii_lowercase() => LOWER,
-            Kind::Latin if c.is_ascii_uppercase() => UPPER,
-            Kind::Latin => OTHER,
-            Kind::Space => SPACE,
-            Kind::Mark => MARK,
-            Kind::Digit | Kind::Line | Kind::Script(..) => BREAK,
+    /// How many plain bytes there are up to the first other one, and their price.
+    pub fn price(before: u8, bytes: &[u8; SOME]) -> (usize, u16) {
+        let mut odd = [0; SOME];
+        let mut prices = [0; SOME];
+        let mut befores = [before; SOME];
+        let ([_, others @ ..], [others_before @ .., _]) = (&mut befores, bytes);
+        *others = *others_before;
+        let all = odd.iter_mut().zip(&mut prices).zip(bytes).zip(&befores);
+        for (((odd, price), byte), before) in all {
+            (*odd, *price) = price_after(*before, *byte);
         }
+        let sum = |prices: &[u8]| prices.iter().map(|price| u16::from(*price)).sum();
+        if odd.iter().fold(0, |any, odd| any | odd) == 0 {
+            return (SOME, sum(&prices));
+        }
+        let plain = odd.iter().take_while(|odd| **odd == 0).count();
+        (plain, sum(prices.get(..plain).unwrap_or_default()))
+    }
+
+    /// Whether the byte is none of these here, and its price if it is one.
+    fn price_after(before: u8, byte: u8) -> (u8, u8) {
+        let (lower, upper, mark) = kinds(byte);
+        let (after_lower, after_upper, after_mark) = kinds(before);
+        let (space, after_space) = (all_if(byte == b' '), all_if(before == b' '));
+        let lower_goes_on = lower & (after_lower | after_upper);
+        let upper_goes_on = upper & after_upper;
+        let begins = (lower | upper) & !(lower_goes_on | upper_goes_on);
+        let price = (lower_goes_on & 15) | (upper_goes_on & 20) | (begins & 45) | (mark & 95);
+        let doubled = (space & after_space) | (mark & after_mark);
+        let after_nothing = all_if(before == NOTHING);
+        (
+            !(lower | upper | mark | space) | doubled | after_nothing,
+            price,
+        )
+    }
+
+    /// Whether it is a lower letter, an upper one, punctuation.
+    fn kinds(byte: u8) -> (u8, u8, u8) {
+        let lower = all_if(byte.wrapping_sub(b'a') < 26);
+        let upper = all_if(byte.wrapping_sub(b'A') < 26);
+        let digit = all_if(byte.wrapping_sub(b'0') < 10);
+        let visible = all_if(byte.wrapping_sub(b'!') <= b'~' - b'!');
+        (lower, upper, visible & !(lower | upper | digit))
+    }
+
+    fn all_if(answer: bool) -> u8 {
+        u8::from(answer).wrapping_neg()
     }
 }
 
@@ -297,7 +302,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_counted_at_once_costs_what_it_costs_one_by_one(
-            text in "([a-z]{1,15}[ ,.]|[A-Za-z]{1,4}|[ 0-9\n]|\\PC|the world's sales, ){0,40}",
+            text in "([a-z]{1,15}[ ,.]|[A-Za-z]{1,4}|[ 0-9\n\t]|[à-ü]|\\PC|the world's sales, ){0,40}",
         ) {
             let mut meter = Meter::default();
             text.chars().for_each(|c| meter.push(c));
