@@ -1,14 +1,14 @@
 //! One run, as its callers see it, and what is remembered of it for those who ask again.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-
 use super::ask::{Ask, RequestKey};
-use super::callers::{Callers, May};
+use super::callers::{Callers, May, Remembered};
 use super::mend::Wanted;
 use super::outlive::{phase, remembered};
 use super::progress::Progress;
+use super::watched::Watched;
 use super::{Answer, Error, Place};
 use crate::conversation::{Decision, Turn};
 use crate::ids::{Digest, Handle, ResponseId, Tenant};
@@ -25,7 +25,7 @@ pub struct Run {
     /// Its answer can be asked for by this.
     pub response: Option<ResponseId>,
     store: Arc<Store>,
-    progress: watch::Sender<Progress>,
+    pub progress: Watched,
     callers: Mutex<Callers>,
 }
 
@@ -55,12 +55,12 @@ impl Run {
         let callers = Callers {
             live: 1,
             readers: 0,
-            kept,
+            kept: kept.map(Box::new),
             times: Times {
                 began: store.now(),
                 ..Times::default()
             },
-            record: None,
+            record: Remembered::Nothing,
             asleep: false,
             wanted: None,
         };
@@ -71,7 +71,7 @@ impl Run {
             keyed: ask.keyed,
             response,
             store,
-            progress: watch::Sender::new(Progress::at(place)),
+            progress: Watched::new(Progress::at(place)),
             callers: Mutex::new(callers),
         })
     }
@@ -104,48 +104,51 @@ impl Run {
                 false
             }
         };
+        let (tenant, request, keyed) = (turn.tenant, turn.request, turn.keyed);
         Arc::new(Self {
             id,
-            tenant: turn.tenant,
-            request: turn.request,
-            keyed: turn.keyed,
+            tenant,
+            request,
+            keyed,
             response: kept.as_ref().map(|kept| kept.id),
             store,
-            progress: watch::Sender::new(progress),
+            progress: Watched::new(progress),
             callers: Mutex::new(Callers {
                 live: 0,
                 readers: 0,
                 times,
                 kept,
-                record: Some(turn),
+                record: Remembered::packed(turn),
                 asleep,
                 wanted: None,
             }),
         })
     }
 
-    pub fn watch(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
+    /// By what name and by which decision its conversation was found.
+    pub fn place(&self) -> Place {
+        self.progress.look(|progress| progress.place.clone())
     }
 
     /// Tells every listener of a change.
     pub fn report(&self, change: impl FnOnce(&mut Progress)) {
-        self.progress.send_modify(change);
+        self.progress.change(change);
     }
 
     /// Remembers that a message is about to be posted.
     pub fn intend(&self, turn: record::Turn) {
         let mut callers = self.callers();
-        let times = callers.times;
-        callers.record = Some(record::Turn { times, ..turn });
-        self.write(&callers);
+        callers.record = Remembered::Loose(Box::new(turn));
+        self.write(&mut callers);
     }
 
     /// Changes what is remembered, if anything is.
     pub fn note(&self, change: impl FnOnce(&mut record::Turn)) {
         let mut callers = self.callers();
-        callers.changed(change);
-        self.write(&callers);
+        if let Some(turn) = callers.record.loosened() {
+            change(turn);
+        }
+        self.write(&mut callers);
     }
 
     /// Remembers that nothing is under way any more, until a caller asks again.
@@ -153,10 +156,10 @@ impl Run {
         let now = self.store.now();
         let mut callers = self.callers();
         callers.times.ended.get_or_insert(now);
-        if let Some(record) = &mut callers.record {
-            record.phase = phase;
+        if let Some(turn) = callers.record.loosened() {
+            turn.phase = phase;
         }
-        self.write(&callers);
+        self.write(&mut callers);
     }
 
     /// As [`Run::note`], with a change of the branch: the one is not remembered without the other.
@@ -187,12 +190,17 @@ impl Run {
     ) {
         let mut callers = self.callers();
         let turn = callers.changed(change);
-        write(turn.as_ref().map(|turn| (self.id, turn)));
+        write(turn.as_deref().map(|turn| (self.id, turn)));
     }
 
     /// What is remembered.
     pub fn record(&self) -> Option<record::Turn> {
-        self.callers().whole()
+        self.callers().whole().map(Cow::into_owned)
+    }
+
+    /// Whether anything is remembered.
+    pub fn is_remembered(&self) -> bool {
+        self.callers().record.is_some()
     }
 
     /// Remembers the end, for those who ask after a restart. `whole` is the answer before it was cut.
@@ -206,28 +214,28 @@ impl Run {
         let now = self.store.now();
         let mut callers = self.callers();
         callers.times.ended.get_or_insert(now);
-        match (phase, &mut callers.record) {
-            (Some(phase), Some(record)) => record.phase = phase,
+        match (phase, callers.record.loosened()) {
+            (Some(phase), Some(turn)) => turn.phase = phase,
             // The message is posted, and its run goes on: whoever has a key that is taken may know.
-            (None, Some(record)) if record.phase == Phase::Accepted && refused => {}
+            (None, Some(turn)) if turn.phase == Phase::Accepted && refused => {}
             (None, Some(_)) => {
-                callers.record = None;
+                callers.record = Remembered::Nothing;
                 self.store.forget_turn(self.id);
             }
             (_, None) => {}
         }
-        self.write(&callers);
+        self.write(&mut callers);
     }
 
     /// Tells the end. The first one counts.
     pub fn end(&self, end: Result<Arc<Answer>, Error>) {
         let now = self.store.now();
         self.callers().times.ended.get_or_insert(now);
-        self.progress.send_modify(|progress| progress.end(end));
+        self.report(|progress| progress.end(end));
     }
 
     pub fn has_ended(&self) -> bool {
-        self.progress.borrow().ended.is_some()
+        self.progress.look(|progress| progress.ended.is_some())
     }
 
     /// Whether anybody waits for the answer.
@@ -238,15 +246,13 @@ impl Run {
 
     /// Has ended, and nobody is being told.
     pub fn is_idle(&self) -> bool {
-        let callers = self.callers();
-        callers.times.ended.is_some() && callers.is_alone()
+        self.callers().is_idle()
     }
 
     /// Its answer has reached a caller, and nobody else is being told.
     pub fn is_delivered(&self) -> bool {
         let callers = self.callers();
-        let times = callers.times;
-        callers.is_alone() && times.ended.is_some() && times.written.is_some()
+        callers.is_idle() && callers.times.written.is_some()
     }
 
     /// A caller goes.
@@ -268,7 +274,7 @@ impl Run {
             }
             (Leaving::Written, None) => times.written = Some(now),
         }
-        self.write(&callers);
+        self.write(&mut callers);
         drop(callers);
         if leaving == Leaving::Written {
             self.let_go();
@@ -288,8 +294,9 @@ impl Run {
         callers.readers = callers.readers.saturating_sub(1);
         if delivered && callers.times.ended.is_some() && callers.times.written.is_none() {
             callers.times.written = Some(now);
-            self.write(&callers);
+            self.write(&mut callers);
         }
+        callers.pack();
     }
 
     /// A conversation whose thread is lost is begun anew by the request after the one that was told so.
@@ -324,13 +331,18 @@ impl Run {
             return None;
         }
         callers.times.ended = None;
-        callers.whole()
+        callers.whole().map(Cow::into_owned)
     }
 
     /// As [`Run::wake`], for one who can have an answer read, but no turn carried out.
     pub fn wake_to_read(&self, may: impl Fn(&record::Turn) -> bool) -> Rest {
         let mut callers = self.callers();
-        match callers.whole().filter(|_| callers.asleep) {
+        let turn = if callers.asleep {
+            callers.whole()
+        } else {
+            None
+        };
+        match turn.map(Cow::into_owned) {
             None => Rest::Awake,
             Some(turn) if may(&turn) => {
                 callers.asleep = false;
@@ -344,7 +356,8 @@ impl Run {
     /// The same without its answer, which is found in its thread. `None` where there is no answer, or
     /// it is nowhere else.
     pub fn at_rest(&self) -> Option<Arc<Self>> {
-        let answered = matches!(self.progress.borrow().ended, Some(Ok(_)));
+        let is_answered = |progress: &Progress| matches!(progress.ended, Some(Ok(_)));
+        let answered = self.progress.look(is_answered);
         let turn = answered.then(|| self.release())??;
         Some(Self::restored(self.id, turn, self.store.clone()))
     }
@@ -356,20 +369,19 @@ impl Run {
             request: self.request,
             keyed: None,
         };
-        let place = self.progress.borrow().place.clone();
-        Self::new(ask, place, self.kept(), self.store.clone())
+        Self::new(ask, self.place(), self.kept(), self.store.clone())
     }
 
     /// What is remembered of it as a response.
     pub fn kept(&self) -> Option<Kept> {
-        self.callers().kept.clone()
+        self.callers().kept.as_deref().cloned()
     }
 
     /// Nobody can ask for it by its id any more.
     pub fn unkeep(&self) {
         let mut callers = self.callers();
         callers.kept = None;
-        self.write(&callers);
+        self.write(&mut callers);
     }
 
     /// Whoever follows on it begins here. Written down with the end.
@@ -388,55 +400,50 @@ impl Run {
         if let Some(kept) = &mut callers.kept {
             kept.cancelled = true;
         }
-        self.write(&callers);
+        self.write(&mut callers);
         drop(callers);
-        self.progress
-            .send_modify(|progress| progress.withdrawn = true);
+        self.report(|progress| progress.withdrawn = true);
     }
 
     pub fn is_withdrawn(&self) -> bool {
-        self.progress.borrow().withdrawn
+        self.progress.look(|progress| progress.withdrawn)
     }
 
     /// Lets a restored turn that ended in doubt be carried on by the next who asks.
     pub fn doze(&self) {
-        self.progress.send_modify(|progress| progress.ended = None);
+        self.report(|progress| progress.ended = None);
         self.callers().asleep = true;
     }
 
     /// How a caller that attached wants the answer.
     pub fn wants(&self, turn: &Turn) {
         let mut callers = self.callers();
-        let unsaid = callers
-            .record
-            .as_ref()
-            .is_some_and(|record| record.cut == Cut::Unsaid);
-        if unsaid && callers.wanted.is_none() {
-            callers.wanted = Some(Wanted::by(turn));
+        if callers.wanted.is_none() && callers.record.cut() == Some(Cut::Unsaid) {
+            callers.wanted = Some(Box::new(Wanted::by(turn)));
         }
     }
 
     /// How the answer is wanted, as far as anybody has said.
     pub fn wanted(&self) -> Option<Wanted> {
         let callers = self.callers();
-        match callers.record.as_ref()?.cut {
+        match callers.record.cut()? {
             Cut::At(max_tokens) => Some(Wanted::text(max_tokens)),
-            Cut::Unsaid => callers.wanted.clone(),
+            Cut::Unsaid => callers.wanted.as_deref().cloned(),
         }
     }
 
     /// Leaves what is remembered to another.
     pub fn release(&self) -> Option<record::Turn> {
         let mut callers = self.callers();
-        let turn = callers.whole();
-        callers.record = None;
+        let turn = callers.whole().map(Cow::into_owned);
+        callers.record = Remembered::Nothing;
         turn
     }
 
     /// Nothing is remembered from here on, but for what another process can bring to its end.
     pub fn forget(&self) {
-        let record = self.callers().record.take();
-        if record.is_some_and(|turn| !turn.phase.is_open()) {
+        let record = std::mem::take(&mut self.callers().record);
+        if record.phase().is_some_and(|phase| !phase.is_open()) {
             self.store.forget_turn(self.id);
         }
     }
@@ -445,14 +452,18 @@ impl Run {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Called with the callers held, so that writes come in the changes' order.
-    fn write(&self, callers: &Callers) {
-        if let Some(turn) = callers.whole() {
+    /// Has what is remembered written, and packs it if it can be. Called with the callers held, so that
+    /// writes come in the changes' order.
+    fn write(&self, callers: &mut Callers) {
+        if self.store.keeps()
+            && let Some(turn) = callers.whole()
+        {
             self.store.write_turn(self.id, &turn);
         }
+        callers.pack();
     }
 
     fn error(&self) -> Option<Error> {
-        self.progress.borrow().error()
+        self.progress.look(Progress::error)
     }
 }

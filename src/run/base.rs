@@ -7,6 +7,7 @@ use super::carry::{Carry, Why};
 use super::choice::{Before, Earlier};
 use super::live::Shared;
 use super::notes::Pending;
+use super::progress::Progress;
 use super::responses::Follows;
 use crate::conversation::follow::Followed;
 use crate::conversation::queue::Held;
@@ -89,7 +90,7 @@ impl Shared {
         });
         let ground = Ground {
             calls: follows_on
-                .map(|run| run.watch().borrow().calls())
+                .map(|run| run.progress.look(Progress::calls))
                 .unwrap_or_default(),
             items,
             ..Ground::on(follows)
@@ -248,7 +249,7 @@ impl Carry {
 
     /// Puts back what was not posted.
     pub fn put_back(&mut self) {
-        if self.run.record().is_none() {
+        if !self.run.is_remembered() {
             let items = std::mem::take(&mut self.ground.items);
             self.shared.put_back(&self.turn, items);
         }

@@ -103,7 +103,7 @@ impl Carry {
         self.run.settle(&ended, whole);
         self.put_back();
         self.shared.flushed().await;
-        let decision = self.run.watch().borrow().place.decision;
+        let decision = self.run.place().decision;
         self.shared
             .metrics
             .turn_ended(decision, self::outcome(&ended));
@@ -393,10 +393,9 @@ impl Carry {
                 progress.grow(may_be_sent);
             });
         });
-        let mut watch = self.run.watch();
         let ended = tokio::select! {
             biased;
-            _ = watch.wait_for(|progress| progress.withdrawn), if is_planted(Bug::CancelFrees) => {
+            () = self.run.progress.until(|progress| progress.withdrawn), if is_planted(Bug::CancelFrees) => {
                 return Some(Err(withdrawn()));
             }
             ended = following => ended,

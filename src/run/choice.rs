@@ -13,6 +13,7 @@ use super::audience::Run;
 use super::base::Ground;
 use super::carry::Carry;
 use super::live::{NotStarted, Runner, Shared, outcome};
+use super::progress::Progress;
 use super::share::weight;
 use super::subscription::{Seat, Subscription};
 use super::{Error, Place};
@@ -55,7 +56,7 @@ impl Runner {
         earlier: Arc<Earlier>,
     ) -> Result<Subscription, NotStarted> {
         let shared = &self.0;
-        let place = earlier.first.watch().borrow().place.clone();
+        let place = earlier.first.place();
         if place.decision == Decision::Local {
             return self.start(turn);
         }
@@ -152,7 +153,7 @@ impl Waiting {
     fn end(&self, error: Error) {
         let end = Err(error);
         self.run.settle(&end, Digest::default());
-        let decision = self.run.watch().borrow().place.decision;
+        let decision = self.run.place().decision;
         self.shared.metrics.turn_ended(decision, outcome(&end));
         self.run.end(end);
     }
@@ -198,7 +199,7 @@ impl Earlier {
 
     /// Whether the first answer begins a conversation.
     fn is_nothing(&self) -> bool {
-        let decision = self.first.watch().borrow().place.decision;
+        let decision = self.first.place().decision;
         matches!(decision, Decision::Created | Decision::Forked)
     }
 
@@ -212,13 +213,12 @@ impl Earlier {
     }
 
     async fn posted(&self) -> Result<(), Error> {
-        let mut progress = self.first.watch();
-        let known = progress.wait_for(|progress| progress.accepted || progress.ended.is_some());
-        let known = known.await.map_err(|_| Error::Internal)?;
-        match &known.ended {
+        let progress = &self.first.progress;
+        progress.until(Progress::is_accepted).await;
+        progress.look(|progress| match &progress.ended {
             Some(Err(error)) => Err(error.clone()),
             Some(Ok(_)) | None => Ok(()),
-        }
+        })
     }
 
     /// What the other answers follow on.

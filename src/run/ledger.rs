@@ -204,7 +204,11 @@ impl Ledger {
 
     fn enter(&self, run: &Arc<Run>) {
         self.responses.enter(run);
-        self.runs.entry(run.request).or_default().push(run.clone());
+        let equal = self.runs.entry(run.request);
+        // Nearly always it is the only one.
+        equal
+            .or_insert_with(|| Vec::with_capacity(1))
+            .push(run.clone());
         if let Some(key) = run.keyed {
             self.keyed.insert(key, run.clone());
         }
@@ -284,7 +288,7 @@ impl Ledger {
     /// thread.
     fn forget(&self, run: &Arc<Run>) {
         self.strike(run);
-        if run.record().is_some() && self.responses.rest(run) {
+        if run.is_remembered() && self.responses.rest(run) {
             if let Some(resting) = run.at_rest() {
                 self.responses.replace(run, &resting);
             }

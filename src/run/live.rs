@@ -263,7 +263,7 @@ impl Runner {
         let attached = attached.map_err(|_| NotStarted::without_place(Error::KeyReused))?;
         if let Some(run) = attached {
             return Ok(Plan {
-                conversation: run.watch().borrow().place.conversation.clone(),
+                conversation: run.place().conversation,
                 decision: Decision::Attached,
                 posts: None,
             });

@@ -193,7 +193,7 @@ impl Mend<'_> {
             wary: false,
             age: Duration::ZERO,
         };
-        let before = self.run.watch().borrow().polls;
+        let before = self.run.progress.look(|progress| progress.polls);
         let report = |polls, _: &str| {
             self.run.report(|progress| progress.polls = before + polls);
         };

@@ -38,6 +38,7 @@ pub mod stagger;
 pub mod subscription;
 pub mod tokens;
 pub mod wake;
+pub mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,8 +9,9 @@ use crate::conversation::ToolCall;
 #[derive(Clone, Debug)]
 pub struct Progress {
     pub place: Place,
+    /// The upstream has the message, and that outlives the process.
     pub accepted: bool,
-    /// What may be sent of the answer, until it is whole.
+    /// What may be sent of the answer once it is accepted, until it is whole.
     pub text: Arc<str>,
     /// Where each piece of the text ends. All who listen are told the same pieces, whenever they came.
     pub pieces: Arc<Vec<usize>>,
@@ -27,6 +28,11 @@ impl Progress {
             Some(Ok(answer)) => answer.calls.clone(),
             Some(Err(_)) | None => Vec::new(),
         }
+    }
+
+    /// Whether the upstream has the message, and that outlives the process, or the end is known.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted || self.ended.is_some()
     }
 
     pub fn at(place: Place) -> Self {
@@ -51,6 +57,14 @@ impl Progress {
         }
         Arc::make_mut(&mut self.pieces).push(text.len());
         self.text = text;
+    }
+
+    /// Begins anew where the thread was lost, unless somebody may have been sent of its text.
+    pub fn lose(&mut self) {
+        if !self.accepted {
+            self.text = Arc::from("");
+            self.pieces = Arc::default();
+        }
     }
 
     /// Notes the end. The first one counts.
@@ -125,6 +139,17 @@ mod tests {
             (&[""], &[]),
         ] {
             assert_eq!(*progress(texts).pieces, pieces, "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn text_of_a_lost_thread_is_taken_back_where_nobody_was_told() {
+        for (accepted, left) in [(false, ""), (true, "ab")] {
+            let mut progress = progress(&["ab"]);
+            progress.accepted = accepted;
+            progress.lose();
+
+            assert_eq!(&*progress.text, left);
         }
     }
 

@@ -232,7 +232,7 @@ impl Runner {
         self.resume(caller);
         let run = shared.stored(caller.tenant, id)?;
         let kept = run.kept()?;
-        let conversation = run.watch().borrow().place.conversation.clone();
+        let conversation = run.place().conversation;
         let (run, is_recalled) = if kept.cancelled {
             (run, false)
         } else {
@@ -340,7 +340,7 @@ impl Shared {
     fn stored(&self, tenant: Tenant, id: ResponseId) -> Option<Arc<Run>> {
         let run = self.ledger.responses.find(tenant, id)?;
         // What was not posted yet has no conversation that could be forgotten.
-        let may_be_orphan = run.record().is_some() || self.ledger.responses.rests(&run);
+        let may_be_orphan = run.is_remembered() || self.ledger.responses.rests(&run);
         if may_be_orphan && is_orphan(&self.store, &run) {
             self.ledger.forget_response(&run);
             return None;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::audience::{Leaving, Run};
 use super::live::outcome;
 use super::progress::Progress;
+use super::watched::Version;
 use super::{Answer, Error, Place, RunEvent};
 use crate::conversation::Decision;
 use crate::metrics::{self, Metrics};
@@ -31,7 +31,8 @@ pub enum Seat {
 #[derive(Debug)]
 pub struct Subscription {
     run: Arc<Run>,
-    progress: watch::Receiver<Progress>,
+    /// Of the run's progress.
+    seen: Version,
     /// What this caller has been sent.
     sent: String,
     accepted: bool,
@@ -55,7 +56,7 @@ impl Subscription {
             Seat::Recalled => true,
         };
         Self {
-            progress: run.watch(),
+            seen: Version::default(),
             is_replay: had_ended && run.keyed.is_some(),
             run,
             sent: String::new(),
@@ -71,7 +72,7 @@ impl Subscription {
 
     /// As known by now: a later read may differ (`appended` becomes `replayed`).
     pub fn place(&self) -> Place {
-        let place = self.progress.borrow().place.clone();
+        let place = self.run.place();
         Place {
             decision: match self.seat {
                 Seat::Attached | Seat::Reader => Decision::Attached,
@@ -84,7 +85,7 @@ impl Subscription {
 
     /// Polls of the upstream so far, for the log.
     pub fn polls(&self) -> u32 {
-        self.progress.borrow().polls
+        self.run.progress.look(|progress| progress.polls)
     }
 
     /// What is remembered of the run as a response, by now. A request that repeats another one gets
@@ -95,13 +96,13 @@ impl Subscription {
 
     /// Whether the upstream has the message.
     pub fn is_accepted(&self) -> bool {
-        let progress = self.progress.borrow();
-        progress.accepted || progress.ended.is_some()
+        self.run.progress.look(Progress::is_accepted)
     }
 
     /// How it ended, if it has by now.
     pub fn ended(&mut self) -> Option<Result<Arc<Answer>, Error>> {
-        let ended = self.progress.borrow_and_update().end_told()?;
+        let progress = &self.run.progress;
+        let ended = progress.look_anew(&mut self.seen, Progress::end_told)?;
         self.leaving = Leaving::Written;
         Some(ended)
     }
@@ -110,8 +111,11 @@ impl Subscription {
     /// The texts before `Completed`, joined, are the answer's. Safe to drop at any time.
     pub async fn next(&mut self) -> RunEvent {
         loop {
-            let progress = self.progress.borrow_and_update().clone();
-            if let Some(event) = self.event(&progress) {
+            let run = self.run.clone();
+            let mut seen = self.seen;
+            let event = run.progress.look_anew(&mut seen, |now| self.event(now));
+            self.seen = seen;
+            if let Some(event) = event {
                 return event;
             }
             if let Err(error) = self.changed().await {
@@ -144,7 +148,7 @@ impl Subscription {
     async fn changed(&mut self) -> Result<(), Error> {
         tokio::select! {
             biased;
-            changed = self.progress.changed() => changed.map_err(|_| Error::Internal),
+            () = self.run.progress.changed(self.seen) => Ok(()),
             () = sleep_until(self.deadline) => Err(Error::Timeout),
         }
     }
@@ -191,10 +195,12 @@ impl Drop for Subscription {
             Seat::Reader => return self.run.stop_reading(self.left),
             Seat::Own | Seat::Attached | Seat::Recalled => self.run.leave(self.left),
         }
-        if self.seat == Seat::Attached
-            && let Some(ended) = &self.progress.borrow().ended
-        {
-            self.metrics.turn_ended(Decision::Attached, outcome(ended));
+        if self.seat == Seat::Attached {
+            self.run.progress.look(|progress| {
+                if let Some(ended) = &progress.ended {
+                    self.metrics.turn_ended(Decision::Attached, outcome(ended));
+                }
+            });
         }
     }
 }

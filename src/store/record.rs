@@ -48,7 +48,7 @@ pub struct Turn {
     pub phase: Phase,
     pub times: Times,
     /// Its answer can be asked for again by an id.
-    pub kept: Option<Kept>,
+    pub kept: Option<Box<Kept>>,
 }
 
 /// What is remembered of a turn whose answer can be asked for again.
@@ -178,6 +178,20 @@ pub fn read_branch(key: &[u8], value: &[u8]) -> Result<(BranchId, Branch, Moment
 /// A branch as small as it can be: as it is written down.
 #[derive(Clone, Debug)]
 pub struct Line(Box<[u8]>);
+
+/// A turn as small as it can be: as it is written down.
+#[derive(Clone, Debug)]
+pub struct TurnLine(Box<[u8]>);
+
+impl TurnLine {
+    pub fn of(turn: &Turn) -> Self {
+        Self(self::turn(turn).into())
+    }
+
+    pub fn turn(&self) -> Turn {
+        value_of(&self.0).expect("it was made of one")
+    }
+}
 
 /// A branch that an earlier process has left, and what is asked of each.
 #[derive(Clone, Debug)]

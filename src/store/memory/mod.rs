@@ -89,10 +89,12 @@ impl Store {
         TurnId(self.next_turn.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Whether anything outlives the process.
+    pub fn keeps(&self) -> bool {
+        self.backend.keeps()
+    }
+
     pub fn write_turn(&self, id: TurnId, turn: &Turn) {
-        if !self.backend.keeps() {
-            return;
-        }
         self.backend.queue(vec![put_turn(id, turn)]);
     }
 
@@ -192,7 +194,7 @@ impl Store {
     ) -> T {
         let mut record = slot.lock();
         let changed = record.change(change);
-        if !self.backend.keeps() {
+        if !self.keeps() {
             return changed;
         }
         let mut unit: Vec<Write> = turn
