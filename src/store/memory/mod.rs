@@ -27,7 +27,7 @@ pub use slot::Slot;
 
 /// In how many parts a map of what is remembered falls: each is made larger by itself, and even where
 /// there are millions nobody waits long for that.
-const PARTS: usize = 256;
+const PARTS: usize = 64;
 
 /// How much is remembered, and for how long.
 #[derive(Clone, Copy, Debug)]

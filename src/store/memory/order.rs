@@ -13,8 +13,9 @@ const BUSY_PASSED_OVER: usize = 128;
 /// How many branches one that is used makes room for at most: they may all have grown old at once.
 const EVICTED_AT_ONCE: usize = 128;
 
-/// How many of the branches that were used last are kept as they are quickest to look at.
-const AWAKE: usize = 4096;
+/// How many of the branches that were used last are kept as they are quickest to look at. One that
+/// rests is read out of its line several times in a turn, and takes a third of the space.
+const AWAKE: usize = 1024;
 
 /// The uses of branches, numbered: several may fall into one moment.
 #[derive(Debug, Default)]
