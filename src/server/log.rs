@@ -101,7 +101,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let note = Note::new();
-        let line = Line {
+        let line = Box::new(Line {
             metrics: Arc::clone(&self.metrics),
             note: note.clone(),
             id: request_id(request.headers()),
@@ -110,7 +110,7 @@ where
             trace_id: trace_id(request.headers()),
             status: None,
             ended: false,
-        };
+        });
         request.extensions_mut().insert(note);
         Recording {
             answering: self.inner.call(request),
@@ -123,7 +123,7 @@ where
 #[derive(Debug)]
 pub struct Recording<F> {
     answering: F,
-    line: Option<Line>,
+    line: Option<Box<Line>>,
 }
 
 impl<F, E> Future for Recording<F>
@@ -270,11 +270,11 @@ fn millis(duration: Duration) -> u64 {
 #[derive(Debug)]
 struct Recorded {
     body: Body,
-    line: Line,
+    line: Box<Line>,
 }
 
 impl Recorded {
-    fn new(body: Body, mut line: Line) -> Self {
+    fn new(body: Body, mut line: Box<Line>) -> Self {
         // hyper asks for no frame of an answer to HEAD.
         line.ended = line.method == Method::HEAD || http_body::Body::is_end_stream(&body);
         Self { body, line }
