@@ -1,8 +1,10 @@
 //! Carries one turn out: on the thread it belongs to, or on a new one where that thread is lost.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Reading;
@@ -14,7 +16,7 @@ use super::live::{Shared, outcome};
 use super::mend::{Mend, Wanted};
 use super::poll::{Ended, Poll};
 use super::post::{Accepted, Post, Unposted};
-use super::progress::withdrawn;
+use super::progress::{Progress, withdrawn};
 use super::{Answer, Error, Finish};
 use crate::conversation::Turn;
 use crate::conversation::queue::Held;
@@ -371,8 +373,6 @@ impl Carry {
     /// Waits for the answer. `None` where the upstream has lost the thread.
     async fn follow(&self, there: &There) -> Option<Outcome> {
         let accepted = &there.accepted;
-        self.shared.flushed().await;
-        self.run.report(|progress| progress.accepted = true);
         let poll = Poll {
             calls: &self.shared.calls,
             pace: &self.shared.pace,
@@ -386,19 +386,19 @@ impl Carry {
             run: &self.run,
         };
         let mut shown = Shown::new(&self.turn);
-        let following = poll.follow(accepted, |polls, text| {
+        let following = pin!(poll.follow(accepted, |polls, text| {
             let may_be_sent = shown.show(text);
             self.run.report(|progress| {
                 progress.polls = polls;
                 progress.grow(may_be_sent);
             });
-        });
+        }));
+        let until_withdrawn = || Box::pin(self.run.progress.until(|progress| progress.withdrawn));
+        let cancelled = OptionFuture::from(is_planted(Bug::CancelFrees).then(until_withdrawn));
         let ended = tokio::select! {
             biased;
-            () = self.run.progress.until(|progress| progress.withdrawn), if is_planted(Bug::CancelFrees) => {
-                return Some(Err(withdrawn()));
-            }
-            ended = following => ended,
+            Some(()) = cancelled => return Some(Err(withdrawn())),
+            ended = self.to_its_end(following) => ended,
         };
         let error = match ended {
             Ended::Answered(reading, finish) => {
@@ -407,11 +407,26 @@ impl Carry {
                     Err(error) => error,
                 }
             }
-            Ended::Lost => return None,
+            Ended::Lost => {
+                self.run.report(Progress::lose);
+                return None;
+            }
             Ended::Failed(error) => error,
         };
         self.shared.store.close(&there.held.slot);
         Some(Err(error))
+    }
+
+    /// Goes on following, and tells that the upstream has the message once that outlives the process.
+    async fn to_its_end(&self, mut following: Pin<&mut impl Future<Output = Ended>>) -> Ended {
+        tokio::select! {
+            biased;
+            // It is told with its end.
+            ended = following.as_mut() => return ended,
+            () = self.shared.flushed() => {}
+        }
+        self.run.report(|progress| progress.accepted = true);
+        following.await
     }
 
     /// The answer that the thread shows, which the conversation goes on from.

@@ -33,18 +33,24 @@ pub struct Subscription {
     run: Arc<Run>,
     /// Of the run's progress.
     seen: Version,
-    /// What this caller has been sent.
-    sent: String,
-    accepted: bool,
+    told: Told,
     seat: Seat,
     is_replay: bool,
     deadline: Instant,
-    /// How it ends once the last byte is written.
-    leaving: Leaving,
     /// How it ended.
     left: Leaving,
     metrics: Arc<Metrics>,
     _waiting: metrics::Waiting,
+}
+
+/// What a caller has been told of its run.
+#[derive(Debug)]
+struct Told {
+    accepted: bool,
+    /// Of the answer's text.
+    sent: String,
+    /// How the caller leaves once the last byte is written.
+    leaving: Leaving,
 }
 
 impl Subscription {
@@ -59,11 +65,13 @@ impl Subscription {
             seen: Version::default(),
             is_replay: had_ended && run.keyed.is_some(),
             run,
-            sent: String::new(),
-            accepted: false,
+            told: Told {
+                accepted: false,
+                sent: String::new(),
+                leaving: Leaving::Left,
+            },
             seat,
             deadline: Instant::now() + deadline,
-            leaving: Leaving::Left,
             left: Leaving::Left,
             _waiting: metrics.waiting(),
             metrics,
@@ -94,7 +102,7 @@ impl Subscription {
         self.run.kept()
     }
 
-    /// Whether the upstream has the message.
+    /// Whether the upstream has the message, and that outlives the process.
     pub fn is_accepted(&self) -> bool {
         self.run.progress.look(Progress::is_accepted)
     }
@@ -103,7 +111,7 @@ impl Subscription {
     pub fn ended(&mut self) -> Option<Result<Arc<Answer>, Error>> {
         let progress = &self.run.progress;
         let ended = progress.look_anew(&mut self.seen, Progress::end_told)?;
-        self.leaving = Leaving::Written;
+        self.told.leaving = Leaving::Written;
         Some(ended)
     }
 
@@ -111,11 +119,10 @@ impl Subscription {
     /// The texts before `Completed`, joined, are the answer's. Safe to drop at any time.
     pub async fn next(&mut self) -> RunEvent {
         loop {
-            let run = self.run.clone();
-            let mut seen = self.seen;
-            let event = run.progress.look_anew(&mut seen, |now| self.event(now));
-            self.seen = seen;
-            if let Some(event) = event {
+            let Self {
+                run, seen, told, ..
+            } = self;
+            if let Some(event) = run.progress.look_anew(seen, |now| told.event(now)) {
                 return event;
             }
             if let Err(error) = self.changed().await {
@@ -136,7 +143,7 @@ impl Subscription {
 
     /// The last byte was accepted by the caller's socket: this answer is not owed any more.
     pub fn delivered(mut self) {
-        self.left = self.leaving;
+        self.left = self.told.leaving;
     }
 
     /// The caller knows by which id to ask for the answer: the same request again is another one.
@@ -152,7 +159,10 @@ impl Subscription {
             () = sleep_until(self.deadline) => Err(Error::Timeout),
         }
     }
+}
 
+impl Told {
+    /// What there is to be told next.
     fn event(&mut self, progress: &Progress) -> Option<RunEvent> {
         // An end without an answer comes first: a stream that has not begun need not begin.
         if let Some(error) = progress.error() {
@@ -163,6 +173,10 @@ impl Subscription {
         if !self.accepted && (progress.accepted || ended.is_some()) {
             self.accepted = true;
             return Some(RunEvent::Accepted);
+        }
+        if !self.accepted {
+            // What is shown already may yet be forgotten by a fall of the process.
+            return None;
         }
         let text = ended.map_or(&*progress.text, |answer| &answer.text);
         match text.strip_prefix(&*self.sent) {

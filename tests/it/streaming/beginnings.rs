@@ -1,11 +1,15 @@
 //! When a stream begins, and what becomes of errors before and after.
 
+use std::sync::{Arc, Mutex};
+
+use chaturdata_proxy::store::backend::{Backend, Flushed, Write};
+use chaturdata_proxy::upstream::sandbox::Kind;
 use chaturdata_proxy::upstream::sandbox::script::{Answer, Behaviour, Lands, Post, Script};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::Watched;
-use crate::proxy::{Proxy, Reply, Setup, Streamed};
-use crate::talk::{Talk, answers, busy, first, posted, seconds, soon, told};
+use crate::proxy::{Proxy, Reply, Setup, Streamed, prompt};
+use crate::talk::{Talk, answers, busy, calls, first, posted, said, seconds, soon, told};
 
 fn started(script: Script) -> Proxy {
     let proxy = Proxy::start(Setup::default());
@@ -187,4 +191,75 @@ async fn an_error_that_is_told_again_needs_no_stream() {
     );
     assert_eq!(again.header("x-conversation-decision"), "attached");
     assert_eq!(posted(&proxy), [["hello"]]);
+}
+
+/// Takes ten seconds for the acceptance to outlive the process, and for whatever comes behind it.
+#[derive(Debug, Default)]
+struct SlowDisk(Mutex<(u32, Option<Instant>)>);
+
+impl Backend for SlowDisk {
+    fn queue(&self, _: Vec<Write>) {}
+
+    fn flushed(&self) -> Flushed<'_> {
+        let mut state = self.0.lock().unwrap();
+        state.0 += 1;
+        // The first is the intent.
+        if state.0 == 2 {
+            state.1 = Some(Instant::now() + seconds(10));
+        }
+        let until = state.1;
+        Box::pin(async move {
+            if let Some(until) = until {
+                sleep_until(until).await;
+            }
+            Ok(())
+        })
+    }
+
+    fn is_degraded(&self) -> bool {
+        false
+    }
+}
+
+fn on_a_slow_disk() -> Proxy {
+    Proxy::start(Setup {
+        state: Arc::new(SlowDisk::default()),
+        ..Setup::default()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_holds_up_what_is_told_and_no_poll() {
+    let proxy = on_a_slow_disk();
+    let started = Instant::now();
+
+    let watched = Watched::says(&proxy, &Talk::new(&proxy), prompt::GROWS).await;
+
+    let deltas = watched.deltas();
+    let (at, first) = &deltas[0];
+    assert_eq!(first, "one");
+    assert_eq!(watched.begun + seconds(*at), started + seconds(10));
+    let reads = calls(&proxy, Kind::Read);
+    assert!(reads[0].at < started + seconds(10), "{deltas:?}");
+    assert_eq!(watched.text(), "one two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_before_its_acceptance_is_written_down_is_told_afterwards() {
+    for streams in [false, true] {
+        let proxy = on_a_slow_disk();
+        proxy.sandbox.set_script(Script::always(soon("an answer")));
+        let started = Instant::now();
+
+        let mut talk = Talk::new(&proxy);
+        let text = if streams {
+            talk.streams("hello").await.text()
+        } else {
+            said(&talk.says("hello").await).to_owned()
+        };
+
+        assert_eq!(text, "an answer");
+        assert_eq!(started.elapsed(), seconds(10));
+        assert_eq!(calls(&proxy, Kind::Read).len(), 1);
+    }
 }
