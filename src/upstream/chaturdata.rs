@@ -184,7 +184,7 @@ impl Room<'_> {
         key: HeaderValue,
     ) -> Result<Answered, Failure> {
         let until = Instant::now() + self.limit;
-        let response = request
+        let mut response = request
             .header(AUTHORIZATION, key)
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "gzip")
@@ -192,19 +192,19 @@ impl Room<'_> {
             .send()
             .await?;
         let status = response.status().as_u16();
-        let headers = response.headers().clone();
-        let body = match self.body(response, until).await {
+        let body = match self.body(&mut response, until).await {
             Ok(body) => body,
             Err(failure) if status == 200 => return Err(failure),
             // What other statuses mean stands in the head; only their words are lost.
             Err(_) => Bytes::new(),
         };
-        Ok(Answered::new(status, &headers, body, SystemTime::now()))
+        let headers = response.headers();
+        Ok(Answered::new(status, headers, body, SystemTime::now()))
     }
 
     /// The body, with both its encoded and its decoded length bounded while it is read. The
     /// request's own time limit ends it too.
-    async fn body(&mut self, mut response: Response, until: Instant) -> Result<Bytes, Failure> {
+    async fn body(&mut self, response: &mut Response, until: Instant) -> Result<Bytes, Failure> {
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await? {
             let length = body.len().saturating_add(chunk.len());
