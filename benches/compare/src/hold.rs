@@ -37,6 +37,7 @@ pub fn run(ground: &Ground, plan: &Plan<'_>) -> io::Result<()> {
                 callers: *callers,
                 later: plan.later,
             };
+            table::next(&format_args!("{contender}, {callers} callers"));
             match row.measured(ground, &upstream) {
                 Ok(row) => rows.push(row),
                 Err(error) => println!("{contender}, {callers} callers: {error}"),

@@ -32,6 +32,7 @@ pub fn run(ground: &Ground, plan: &Plan<'_>) -> io::Result<()> {
         };
         let arguments = [&["--runs", plan.runs, "--answer", "100"], schedule].concat();
         let upstream = Upstream::start(ground.folder.path(), &arguments)?;
+        table::next(&format_args!("{contender}, runs {}", plan.runs));
         match measured(ground, &upstream, contender, plan) {
             Ok(row) => rows.push(row),
             Err(error) => println!("{contender}: {error}"),

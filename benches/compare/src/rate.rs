@@ -106,6 +106,11 @@ fn rounds(
             if round > 0 && matches!(one.contender, Contender::Peer(_)) {
                 continue;
             }
+            let contender = one.contender;
+            table::next(&format_args!(
+                "{contender}, {} connections",
+                load.connections
+            ));
             samples.push(sample(one, upstream, load)?);
         }
     }

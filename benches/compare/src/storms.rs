@@ -36,6 +36,7 @@ pub fn run(ground: &Ground, plan: &Plan) -> io::Result<()> {
     ];
     let mut rows = Vec::new();
     for (storm, callers) in storms {
+        table::next(&named(storm, callers));
         match measured(ground, storm, callers) {
             Ok(row) => rows.push(row),
             Err(error) => println!("{}: {error}", named(storm, callers)),

@@ -1,5 +1,12 @@
 //! Figures for people: medians, and tables of them.
 
+use std::fmt::Display;
+
+/// Says what is measured next to whoever waits for the tables.
+pub fn next(what: &impl Display) {
+    eprintln!("measuring {what}");
+}
+
 /// The middle one; of none, not a number.
 pub fn median(of: impl IntoIterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = of.into_iter().filter(|number| !number.is_nan()).collect();
