@@ -169,15 +169,12 @@ impl Told {
             self.leaving = Leaving::Written;
             return Some(RunEvent::Failed(error));
         }
-        let ended = progress.ended.as_ref().and_then(|end| end.as_ref().ok());
-        if !self.accepted && (progress.accepted || ended.is_some()) {
-            self.accepted = true;
-            return Some(RunEvent::Accepted);
-        }
+        // What is shown before that may yet be forgotten by a fall of the process.
         if !self.accepted {
-            // What is shown already may yet be forgotten by a fall of the process.
-            return None;
+            self.accepted = progress.is_accepted();
+            return self.accepted.then_some(RunEvent::Accepted);
         }
+        let ended = progress.ended.as_ref().and_then(|end| end.as_ref().ok());
         let text = ended.map_or(&*progress.text, |answer| &answer.text);
         match text.strip_prefix(&*self.sent) {
             Some("") => {}
