@@ -1,19 +1,21 @@
 //! Chat Ur Data over HTTP: one origin, fixed at start, that no request and no answer can steer.
 
-use std::error::Error as _;
 use std::fmt::Write as _;
-use std::io;
-use std::iter;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, Url};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue,
+};
+use http::{Method, Request};
+use reqwest::Url;
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+pub use super::client::Error;
+use super::client::{Client, Response};
 use super::gzip::unzipped;
 use super::wire::{self, Answered, Failure};
 use super::{Call, NewMessage, PostError, Posted, ReadError, Refusal, Thread, ThreadId, Upstream};
@@ -32,8 +34,6 @@ const LARGE: usize = 128 * 1024;
 const LARGE_AT_ONCE: usize = 4;
 /// Those of more than this are held one at a time.
 const HUGE: usize = 1024 * 1024;
-/// Longest text of an error, in characters.
-const ERROR_TEXT: usize = 300;
 
 /// The upstream itself.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub struct ChatUrData {
     wall: fn() -> Moment,
     settings: config::Upstream,
     origin: Url,
-    message_url: Url,
-    thread_url: Url,
+    /// The path of all calls, with no slash at its end.
+    path: String,
     /// Permits to hold a large answer, and a huge one.
     large: Semaphore,
     huge: Semaphore,
@@ -70,18 +70,6 @@ struct Room<'a> {
     permit: Option<SemaphorePermit<'a>>,
 }
 
-/// Why the upstream cannot be called at all.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The text says what is wrong, and never quotes the URL: it may hold a password.
-    #[error("upstream.url {0}")]
-    Url(&'static str),
-    #[error("upstream.proxy is not the URL of an HTTP proxy")]
-    Proxy,
-    #[error("TLS cannot be set up for the upstream; is a bundle of CA certificates installed?")]
-    Tls(#[source] reqwest::Error),
-}
-
 #[derive(Serialize)]
 struct MessageBody<'a> {
     message: &'a str,
@@ -105,10 +93,9 @@ impl ChatUrData {
             clients: Mutex::new(Clients::new(settings, &origin, wall())?),
             wall,
             settings: settings.clone(),
-            message_url: endpoint(&origin, "newMessage"),
-            thread_url: endpoint(&origin, "getThread"),
-            large: Semaphore::new(LARGE_AT_ONCE),
+            path: path(&origin),
             origin,
+            large: Semaphore::new(LARGE_AT_ONCE),
             huge: Semaphore::new(1),
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
         })
@@ -123,23 +110,38 @@ impl ChatUrData {
             }));
         };
         let thread = message.thread.as_ref();
-        let request = self.clients().posts.post(self.message_url.clone());
-        let request = request.json(&MessageBody {
+        let body = serde_json::to_vec(&MessageBody {
             message: &message.text,
             thread_id: thread.map(|thread| &*thread.0),
         });
+        let body = body.map_err(|error| PostError::Unsent(error.to_string()))?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}/newMessage", self.path))
+            .header(CONTENT_TYPE, "application/json")
+            .header(AUTHORIZATION, key)
+            .body(Bytes::from(body));
+        let request = request.map_err(|error| PostError::Unsent(error.to_string()))?;
+        let client = self.clients().posts;
         let mut room = self.room(self.settings.post_timeout, self.max_body.min(LARGE));
-        let answer = room.answer(request, key).await?;
+        let answer = room.answer(&client, request).await?;
         wire::posted(thread, &answer)
     }
 
     async fn get_thread(&self, key: &Secret, thread: &ThreadId) -> Result<Thread, ReadError> {
         let key = bearer(key).ok_or(ReadError::KeyRefused(401))?;
-        let mut url = self.thread_url.clone();
-        url.set_query(Some(&format!("threadId={}", query_value(&thread.0))));
-        let request = self.clients().polls.get(url);
+        let request = Request::builder()
+            .uri(format!(
+                "{}/getThread?threadId={}",
+                self.path,
+                query_value(&thread.0)
+            ))
+            .header(AUTHORIZATION, key)
+            .body(Bytes::new());
+        let request = request.map_err(|error| ReadError::Passing(error.to_string()))?;
+        let client = self.clients().polls;
         let mut room = self.room(self.settings.read_timeout, self.max_body);
-        let answer = room.answer(request, key).await?;
+        let answer = room.answer(&client, request).await?;
         wire::thread(&answer)
     }
 
@@ -170,8 +172,8 @@ impl Clients {
     fn new(settings: &config::Upstream, origin: &Url, wall: Moment) -> Result<Self, Error> {
         let (posts, polls) = settings.lanes();
         Ok(Self {
-            posts: client(settings, origin, POSTS_IDLE, posts)?,
-            polls: client(settings, origin, POLLS_IDLE, polls)?,
+            posts: Client::new(settings, origin, POSTS_IDLE, posts)?,
+            polls: Client::new(settings, origin, POLLS_IDLE, polls)?,
             used: Looked::at(wall),
         })
     }
@@ -180,17 +182,14 @@ impl Clients {
 impl Room<'_> {
     async fn answer(
         &mut self,
-        request: RequestBuilder,
-        key: HeaderValue,
+        client: &Client,
+        mut request: Request<Bytes>,
     ) -> Result<Answered, Failure> {
         let until = Instant::now() + self.limit;
-        let mut response = request
-            .header(AUTHORIZATION, key)
-            .header(ACCEPT, "application/json")
-            .header(ACCEPT_ENCODING, "gzip")
-            .timeout(self.limit)
-            .send()
-            .await?;
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let mut response = client.send(request, until).await?;
         let status = response.status().as_u16();
         let body = match self.body(&mut response, until).await {
             Ok(body) => body,
@@ -202,11 +201,10 @@ impl Room<'_> {
         Ok(Answered::new(status, headers, body, SystemTime::now()))
     }
 
-    /// The body, with both its encoded and its decoded length bounded while it is read. The
-    /// request's own time limit ends it too.
+    /// The body, with both its encoded and its decoded length bounded while it is read.
     async fn body(&mut self, response: &mut Response, until: Instant) -> Result<Bytes, Failure> {
         let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await? {
+        while let Some(chunk) = response.chunk(until).await? {
             let length = body.len().saturating_add(chunk.len());
             if self.grow(length, until).await? {
                 // At once, since growing by and by holds the old and the new at times.
@@ -276,21 +274,6 @@ impl Upstream for ChatUrData {
     }
 }
 
-impl From<reqwest::Error> for Failure {
-    fn from(error: reqwest::Error) -> Self {
-        // The URL names the thread.
-        let error = error.without_url();
-        let what = chain(&error);
-        if !error.is_connect() && !error.is_builder() {
-            Self::Broken(what)
-        } else if certificate_refused(&error) {
-            Self::Certificate(what)
-        } else {
-            Self::Unsent(what)
-        }
-    }
-}
-
 fn origin(url: &str) -> Result<Url, Error> {
     let url = Url::parse(url.trim()).map_err(|_| Error::Url("is not a URL"))?;
     let host = url.host_str().ok_or(Error::Url("names no host"))?;
@@ -316,44 +299,8 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-fn endpoint(origin: &Url, call: &str) -> Url {
-    let mut url = origin.clone();
-    url.set_path(&format!(
-        "{}/api/{call}",
-        origin.path().trim_end_matches('/')
-    ));
-    url
-}
-
-fn client(
-    settings: &config::Upstream,
-    origin: &Url,
-    idle: Duration,
-    kept: usize,
-) -> Result<Client, Error> {
-    let secure = origin.scheme() == "https";
-    let mut builder = Client::builder()
-        .user_agent(concat!("chaturdata-proxy/", env!("CARGO_PKG_VERSION")))
-        .https_only(secure)
-        .http1_only()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .connection_verbose(false)
-        .no_proxy()
-        .connect_timeout(settings.connect_timeout)
-        .pool_idle_timeout(idle)
-        .pool_max_idle_per_host(kept);
-    if !secure {
-        // The machine may have no CA certificates, and none are needed.
-        builder = builder.tls_certs_only(iter::empty());
-    }
-    if let Some(proxy) = &settings.proxy {
-        builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|_| Error::Proxy)?);
-    }
-    builder
-        .build()
-        .map_err(|error| Error::Tls(error.without_url()))
+fn path(origin: &Url) -> String {
+    format!("{}/api", origin.path().trim_end_matches('/'))
 }
 
 /// `None` where no header can carry the key.
@@ -379,38 +326,6 @@ fn query_value(text: &str) -> String {
 
 fn too_large() -> Failure {
     Failure::Broken("its answer is too large".to_owned())
-}
-
-/// The error and its causes, as one text.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text.chars().take(ERROR_TEXT).collect()
-}
-
-fn certificate_refused(error: &reqwest::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(_)) = unwrapped(error).downcast_ref() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// An I/O error passes over the error that it wraps when it is asked for its source.
-fn unwrapped<'a>(
-    mut error: &'a (dyn std::error::Error + 'static),
-) -> &'a (dyn std::error::Error + 'static) {
-    while let Some(wrapped) = error.downcast_ref().and_then(io::Error::get_ref) {
-        error = wrapped;
-    }
-    error
 }
 
 #[cfg(test)]
@@ -463,16 +378,10 @@ mod tests {
 
     #[test]
     fn calls_stand_under_the_path_of_the_origin() {
-        let table = [
-            ("https://a.test", "https://a.test/api/getThread"),
-            ("https://a.test/b/", "https://a.test/b/api/getThread"),
-        ];
+        let table = [("https://a.test", "/api"), ("https://a.test/b/", "/b/api")];
 
         for (url, expected) in table {
-            assert_eq!(
-                endpoint(&origin(url).unwrap(), "getThread").as_str(),
-                expected
-            );
+            assert_eq!(path(&origin(url).unwrap()), expected);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The service behind us, as this program needs it: post a message, read a thread.
 
 pub mod chaturdata;
+mod client;
 pub mod gzip;
 pub mod sandbox;
 pub mod wire;

@@ -25,13 +25,22 @@ const TOP: [&str; 10] = [
 /// Crates that have one home.
 const HOMES: [(&str, &[&str]); 3] = [
     ("axum", &["src/server/"]),
-    ("reqwest", &["src/upstream/chaturdata.rs"]),
+    (
+        "reqwest",
+        &["src/upstream/chaturdata.rs", "src/upstream/client/"],
+    ),
     ("anyhow", &["src/main.rs", "src/cli.rs", "src/app/"]),
 ];
 
-/// Where tasks are spawned: places whose shutdown waits for them.
+/// Where tasks are spawned: places whose shutdown waits for them, and one whose task closes idle
+/// connections, which may end at any time.
 const SPAWNS: [&str; 5] = ["spawn", "spawn_local", "spawn_on", "JoinSet", "TaskTracker"];
-const SPAWNERS: [&str; 3] = ["src/server/listener", "src/run/live", "src/store/disk"];
+const SPAWNERS: [&str; 4] = [
+    "src/server/listener",
+    "src/run/live",
+    "src/store/disk",
+    "src/upstream/client/pool",
+];
 
 const EMPTY_NAMES: [&str; 8] = [
     "util", "utils", "common", "helper", "helpers", "types", "misc", "prelude",
@@ -156,7 +165,7 @@ const PLANTED: [(&str, &str, &str); 13] = [
     (
         "src/run/x.rs",
         "//! X.\nfn x() {\n    tokio::spawn(y());\n}\n",
-        "src/run/x.rs:3: tasks begin in src/server/listener, src/run/live, src/store/disk",
+        "src/run/x.rs:3: tasks begin in src/server/listener, src/run/live, src/store/disk, src/upstream/client/pool",
     ),
     (
         "src/run/x.rs",

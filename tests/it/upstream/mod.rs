@@ -6,6 +6,7 @@
 )]
 
 mod chaturdata;
+mod connections;
 mod contract;
 mod demo;
 mod large;

@@ -89,7 +89,7 @@ pub fn on_wall(wall: fn() -> Moment, url: &str) -> ChatUrData {
     ChatUrData::by(wall, &settings(url, MAX_BODY)).unwrap()
 }
 
-fn settings(url: &str, max_body: u64) -> config::Upstream {
+pub fn settings(url: &str, max_body: u64) -> config::Upstream {
     config::Upstream {
         url: url.to_owned(),
         api_key_file: None,
@@ -111,7 +111,7 @@ pub fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     answer
 }
 
-async fn listener() -> (TcpListener, String) {
+pub async fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     (listener, url)
@@ -121,7 +121,7 @@ async fn listener() -> (TcpListener, String) {
     clippy::disallowed_methods,
     reason = "the server ends with its test's runtime"
 )]
-fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future);
 }
 
@@ -190,7 +190,7 @@ fn call(head: &str, body: &str) -> Request {
 }
 
 /// One request's head and body; nothing where the connection has ended.
-async fn request(stream: &mut TcpStream) -> Option<(String, String)> {
+pub async fn request(stream: &mut TcpStream) -> Option<(String, String)> {
     let mut received = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&received).into_owned();

@@ -1,0 +1,258 @@
+//! Connections to the origin, each driven by the call that uses it. A task for every connection would be
+//! woken, and wake the call, for each answer.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::poll_fn;
+use http::{Request, Response, Uri};
+use http_body::{Body as _, Frame};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tower::ServiceExt as _;
+
+use super::super::wire::Failure;
+use super::{broken, late, unsent};
+
+/// A peer that is gone without a word is found out within a minute.
+const PROBED: Duration = Duration::from_secs(15);
+const PROBES: u32 = 3;
+const UNHEARD: Duration = Duration::from_secs(30);
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// The connections to one origin that nobody uses just now. How many there are is bounded by how many
+/// calls are made at once.
+pub struct Pool {
+    origin: Uri,
+    connector: HttpsConnector<HttpConnector>,
+    connect_timeout: Duration,
+    /// For how long a connection may be used again.
+    idle: Duration,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// The one that was used last stands last.
+    open: VecDeque<(Instant, Box<Open>)>,
+    /// Whether a task waits to close them.
+    reaped: bool,
+}
+
+/// A connection that a request can be sent on.
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    connection: Connection<Stream, Full<Bytes>>,
+}
+
+/// An answer whose head has come, and the connection that its body comes over.
+pub struct Answer {
+    head: Response<Incoming>,
+    /// `None` once it has ended.
+    open: Option<Box<Open>>,
+    pool: Arc<Pool>,
+}
+
+impl Pool {
+    pub fn new(origin: Uri, tls: ClientConfig, connect_timeout: Duration, idle: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(connect_timeout));
+        tcp.set_keepalive(Some(PROBED));
+        tcp.set_keepalive_interval(Some(PROBED));
+        tcp.set_keepalive_retries(Some(PROBES));
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(UNHEARD));
+        Self {
+            origin,
+            connector: HttpsConnector::from((tcp, tls)),
+            connect_timeout,
+            idle,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Sends it once: on another connection only where the first was closed before it was written.
+    pub async fn send(
+        self: &Arc<Self>,
+        request: Request<Bytes>,
+        until: Instant,
+    ) -> Result<Answer, Failure> {
+        let mut request = request.map(Full::new);
+        loop {
+            let kept = self.take();
+            let is_kept = kept.is_some();
+            let open = match kept {
+                Some(open) => open,
+                // Apart, since most calls have no use for the room that it takes.
+                None => Box::pin(self.connect(until)).await?,
+            };
+            let answered = timeout_at(until, open.send(request, self.clone())).await;
+            match answered.map_err(|_| late())? {
+                Ok(answer) => return Ok(answer),
+                Err(mut error) => match error.take_message() {
+                    Some(unwritten) if is_kept => request = unwritten,
+                    Some(_) => return Err(unsent(error.error())),
+                    None => return Err(broken(error.error())),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, until: Instant) -> Result<Box<Open>, Failure> {
+        let until = until.min(Instant::now() + self.connect_timeout);
+        let late = || Failure::Unsent("connecting took too long".to_owned());
+        let stream = self.connector.clone().oneshot(self.origin.clone());
+        let stream = timeout_at(until, stream).await.map_err(|_| late())?;
+        let stream = stream.map_err(|error| unsent(&*error))?;
+        let (sender, connection) = handshake(stream).await.map_err(|error| unsent(&error))?;
+        Ok(Box::new(Open { sender, connection }))
+    }
+
+    /// The one that was used last, if it is young enough and its peer has not closed it.
+    fn take(&self) -> Option<Box<Open>> {
+        loop {
+            let (since, mut open) = self.kept().open.pop_back()?;
+            if since.elapsed() < self.idle && open.is_ready() {
+                return Some(open);
+            }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nobody waits for the task: it holds what nobody uses, and may end at any time"
+    )]
+    fn keep(self: &Arc<Self>, open: Box<Open>) {
+        let mut kept = self.kept();
+        kept.open.push_back((Instant::now(), open));
+        if !kept.reaped {
+            kept.reaped = true;
+            tokio::spawn(reap(Arc::downgrade(self)));
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes what has idled for too long; when to come again, if any are left.
+    fn close(&self) -> Option<Instant> {
+        let mut kept = self.kept();
+        while let Some((since, _)) = kept.open.front() {
+            if since.elapsed() < self.idle {
+                return Some(*since + self.idle);
+            }
+            kept.open.pop_front();
+        }
+        kept.reaped = false;
+        None
+    }
+}
+
+/// Ends with the last connection or with the pool, whichever is first.
+async fn reap(pool: Weak<Pool>) {
+    while let Some(next) = pool.upgrade().and_then(|pool| pool.close()) {
+        sleep_until(next).await;
+    }
+}
+
+impl Open {
+    /// Takes in what the peer has done since, and tells whether another request may follow.
+    fn is_ready(&mut self) -> bool {
+        let mut quiet = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.connection).poll(&mut quiet).is_pending() && self.sender.is_ready()
+    }
+
+    async fn send(
+        mut self: Box<Self>,
+        request: Request<Full<Bytes>>,
+        pool: Arc<Pool>,
+    ) -> Result<Answer, TrySendError<Request<Full<Bytes>>>> {
+        let mut sent = pin!(self.sender.try_send_request(request));
+        let mut open = Some(self);
+        let head = poll_fn(|cx| {
+            Self::drive(&mut open, cx);
+            sent.as_mut().poll(&mut waiter(&open, cx))
+        });
+        let head = head.await?;
+        Ok(Answer { head, open, pool })
+    }
+
+    fn drive(open: &mut Option<Box<Self>>, cx: &mut Context<'_>) {
+        if let Some(own) = open
+            && Pin::new(&mut own.connection).poll(cx).is_ready()
+        {
+            *open = None;
+        }
+    }
+}
+
+/// Whom an answer wakes: as long as the connection is driven here nobody, since it is looked at after that
+/// and would wake the very call that drives it.
+fn waiter<'a>(open: &Option<Box<Open>>, cx: &Context<'a>) -> Context<'a> {
+    Context::from_waker(match open {
+        Some(_) => Waker::noop(),
+        None => cx.waker(),
+    })
+}
+
+impl Answer {
+    pub fn head(&self) -> &Response<Incoming> {
+        &self.head
+    }
+
+    /// More of the body; `None` after its end, when the connection is free again. Trailers are passed over.
+    pub async fn chunk(&mut self) -> hyper::Result<Option<Bytes>> {
+        while let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await {
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        if let Some(mut open) = self.open.take()
+            && (open.sender.is_ready() || open.is_ready())
+        {
+            self.pool.keep(open);
+        }
+        Ok(None)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let mut body = Pin::new(self.head.body_mut());
+        let come = body.as_mut().poll_frame(&mut waiter(&self.open, cx));
+        if come.is_ready() {
+            return come;
+        }
+        Open::drive(&mut self.open, cx);
+        body.poll_frame(&mut waiter(&self.open, cx))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.head.status())
+            .finish_non_exhaustive()
+    }
+}
