@@ -1,22 +1,20 @@
 //! How many tokens a text has, estimated: the upstream reports none, and its model is not known.
 
+use std::sync::LazyLock;
+
 /// About how many tokens the text has. Never less than for any beginning of it.
 pub fn estimate(text: &str) -> u64 {
     let mut meter = Meter::default();
     let mut rest = text;
-    while !rest.is_empty() {
-        let plain = match rest.as_bytes().first_chunk() {
-            Some(some) => meter.take(some),
-            None => meter.take(&plain::filled(rest.as_bytes())),
+    loop {
+        let taken = meter.take(rest.as_bytes());
+        let mut chars = rest.get(taken..).unwrap_or_default().chars();
+        let Some(c) = chars.next() else {
+            return meter.tokens();
         };
-        rest = rest.get(plain..).unwrap_or_default();
-        if plain < SOME {
-            // Of digits and of other scripts more are likely to follow.
-            let odd = if plain < SOME / 4 { SOME } else { 4 };
-            rest = meter.push_some(rest, odd);
-        }
+        meter.push(c);
+        rest = chars.as_str();
     }
-    meter.tokens()
 }
 
 /// Counts while a text grows, one character at a time; the count never falls.
@@ -52,32 +50,49 @@ impl Meter {
         self.hundredths.div_ceil(100)
     }
 
-    /// The first few characters, one by one; what is left.
-    fn push_some<'a>(&mut self, text: &'a str, some: usize) -> &'a str {
-        let mut chars = text.chars();
-        chars.by_ref().take(some).for_each(|c| self.push(c));
-        chars.as_str()
+    /// The ASCII characters that the bytes begin with, as [`Meter::push`] would count them, but most by one
+    /// look into a table. How many they are.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while let Some(rest) = bytes.get(taken..) {
+            let looked_up = self.look_up(rest);
+            taken += looked_up;
+            match bytes.get(taken) {
+                Some(byte) if byte.is_ascii() => self.push(char::from(*byte)),
+                _ => break,
+            }
+            taken += 1;
+        }
+        taken
     }
 
-    /// The ordinary prose that the bytes begin with, at once, as [`Meter::push`] would count it.
-    /// How many bytes of it there are.
-    fn take(&mut self, bytes: &[u8; SOME]) -> usize {
-        let before = match self.last {
-            Some((Kind::Latin | Kind::Mark, c)) if c.is_ascii() => c as u8,
-            Some((Kind::Latin | Kind::Mark, _)) => plain::NOTHING,
-            Some((Kind::Space, _)) => b' ',
-            Some((Kind::Digit | Kind::Line | Kind::Script(..), _)) | None => plain::BREAK,
-        };
-        let (plain, hundredths) = plain::price(before, bytes);
-        let plain = bytes.get(..plain).unwrap_or_default();
-        if let Some(last) = plain.last() {
-            let last = char::from(*last);
-            self.hundredths += u64::from(hundredths);
-            // Nothing plain but letters stands twice in a row, and of those the number does not count.
-            self.last = Some((Kind::of(last), last));
-            self.run = 1;
+    /// Those up to the first one whose price is not in the table.
+    fn look_up(&mut self, bytes: &[u8]) -> usize {
+        let Table { classes, prices } = &*TABLE;
+        let mut before = self
+            .last
+            .map_or(Class::Other, |(kind, c)| Class::of(kind, c)) as usize;
+        let mut hundredths = 0;
+        let mut looked_up = 0;
+        for byte in bytes {
+            let class = classes.get(usize::from(*byte)).copied().unwrap_or_default();
+            let class = usize::from(class);
+            let price = prices.get(before * 8 + class).copied().unwrap_or(BY_RUN);
+            if price == BY_RUN {
+                break;
+            }
+            hundredths += u64::from(price);
+            before = class;
+            looked_up += 1;
         }
-        plain.len()
+        if let Some(last) = bytes.get(..looked_up).and_then(<[u8]>::last) {
+            let last = char::from(*last);
+            self.last = Some((Kind::of(last), last));
+            // Where the price does not hang on it, it is not counted.
+            self.run = 1;
+            self.hundredths += hundredths;
+        }
+        looked_up
     }
 
     fn price(&self, c: char, kind: Kind, before: Option<Kind>, last: Option<char>) -> u64 {
@@ -123,78 +138,78 @@ impl Meter {
     }
 }
 
-/// So many characters are counted at once.
-const SOME: usize = 16;
+/// Of ASCII characters, as far as the price of the one after them tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Lower,
+    Upper,
+    Digit,
+    Space,
+    Line,
+    Mark,
+    Other,
+    NotAscii,
+}
 
-/// Characters whose price hangs on nothing but the one before. What is asked of a byte is answered
-/// with all bits or none, so that compilers ask it of many at once.
-mod plain {
-    use super::SOME;
+impl Class {
+    /// Two of each class; none that is not ASCII.
+    const SAMPLES: [(Self, [char; 2]); 7] = [
+        (Self::Lower, ['a', 'b']),
+        (Self::Upper, ['A', 'B']),
+        (Self::Digit, ['0', '1']),
+        (Self::Space, [' ', '\t']),
+        (Self::Line, ['\r', '\n']),
+        (Self::Mark, ['.', ',']),
+        (Self::Other, ['\0', '\u{1}']),
+    ];
 
-    /// What no letter, space or mark goes on.
-    pub const BREAK: u8 = 0;
-    /// What nothing plain comes after.
-    pub const NOTHING: u8 = 0xff;
-
-    /// As many as are counted at once; none of those that are added is plain.
-    pub fn filled(bytes: &[u8]) -> [u8; SOME] {
-        let mut filled = [BREAK; SOME];
-        filled
-            .iter_mut()
-            .zip(bytes)
-            .for_each(|(to, byte)| *to = *byte);
-        filled
-    }
-
-    /// How many plain bytes there are up to the first other one, and their price.
-    pub fn price(before: u8, bytes: &[u8; SOME]) -> (usize, u16) {
-        let mut odd = [0; SOME];
-        let mut prices = [0; SOME];
-        let mut befores = [before; SOME];
-        let ([_, others @ ..], [others_before @ .., _]) = (&mut befores, bytes);
-        *others = *others_before;
-        let all = odd.iter_mut().zip(&mut prices).zip(bytes).zip(&befores);
-        for (((odd, price), byte), before) in all {
-            (*odd, *price) = price_after(*before, *byte);
+    /// What any character counts as for the one after it.
+    fn of(kind: Kind, c: char) -> Self {
+        match kind {
+            Kind::Latin if c.is_uppercase() => Self::Upper,
+            Kind::Latin => Self::Lower,
+            Kind::Digit => Self::Digit,
+            Kind::Space => Self::Space,
+            Kind::Line => Self::Line,
+            Kind::Mark => Self::Mark,
+            Kind::Script(..) => Self::Other,
         }
-        let sum = |prices: &[u8]| prices.iter().map(|price| u16::from(*price)).sum();
-        if odd.iter().fold(0, |any, odd| any | odd) == 0 {
-            return (SOME, sum(&prices));
-        }
-        let plain = odd.iter().take_while(|odd| **odd == 0).count();
-        (plain, sum(prices.get(..plain).unwrap_or_default()))
-    }
-
-    /// Whether the byte is none of these here, and its price if it is one.
-    fn price_after(before: u8, byte: u8) -> (u8, u8) {
-        let (lower, upper, mark) = kinds(byte);
-        let (after_lower, after_upper, after_mark) = kinds(before);
-        let (space, after_space) = (all_if(byte == b' '), all_if(before == b' '));
-        let lower_goes_on = lower & (after_lower | after_upper);
-        let upper_goes_on = upper & after_upper;
-        let begins = (lower | upper) & !(lower_goes_on | upper_goes_on);
-        let price = (lower_goes_on & 15) | (upper_goes_on & 20) | (begins & 45) | (mark & 95);
-        let doubled = (space & after_space) | (mark & after_mark);
-        let after_nothing = all_if(before == NOTHING);
-        (
-            !(lower | upper | mark | space) | doubled | after_nothing,
-            price,
-        )
-    }
-
-    /// Whether it is a lower letter, an upper one, punctuation.
-    fn kinds(byte: u8) -> (u8, u8, u8) {
-        let lower = all_if(byte.wrapping_sub(b'a') < 26);
-        let upper = all_if(byte.wrapping_sub(b'A') < 26);
-        let digit = all_if(byte.wrapping_sub(b'0') < 10);
-        let visible = all_if(byte.wrapping_sub(b'!') <= b'~' - b'!');
-        (lower, upper, visible & !(lower | upper | digit))
-    }
-
-    fn all_if(answer: bool) -> u8 {
-        u8::from(answer).wrapping_neg()
     }
 }
+
+/// Prices that hang on nothing but the classes of two characters.
+struct Table {
+    /// Of each byte.
+    classes: [u8; 256],
+    /// By eight times the class of the one before, and the class of the one that is paid for.
+    prices: [u8; 64],
+}
+
+/// Stands for the price of what is not ASCII, and of what hangs on how many of a kind are in a row.
+const BY_RUN: u8 = u8::MAX;
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table {
+    classes: std::array::from_fn(|byte| match char::from(byte as u8) {
+        c if c.is_ascii() => Class::of(Kind::of(c), c) as u8,
+        _ => Class::NotAscii as u8,
+    }),
+    prices: std::array::from_fn(|pair| {
+        let sample = |class| Class::SAMPLES.iter().find(|(of, _)| *of as usize == class);
+        let (Some((before, [first, _])), Some((class, [_, c]))) =
+            (sample(pair / 8), sample(pair % 8))
+        else {
+            return BY_RUN;
+        };
+        if before == class && matches!(class, Class::Digit | Class::Space | Class::Mark) {
+            return BY_RUN;
+        }
+        let mut meter = Meter::default();
+        meter.push(*first);
+        let paid = meter.hundredths;
+        meter.push(*c);
+        u8::try_from(meter.hundredths - paid).unwrap_or(BY_RUN)
+    }),
+});
 
 /// What sort of character, as far as tokenizers treat them differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
