@@ -16,7 +16,10 @@ const REASONING: [(&str, &str); 2] = [
 /// Unicode NFC, line ends as `\n`, no outer white space, no reasoning blocks in assistants' text.
 pub fn text(role: Role, text: &str) -> Cow<'_, str> {
     let mut canonical = Cow::Borrowed(text);
-    if role == Role::Assistant && REASONING.iter().any(|(open, _)| text.contains(open)) {
+    if role == Role::Assistant
+        && text.contains('<')
+        && REASONING.iter().any(|(open, _)| text.contains(open))
+    {
         canonical = Cow::Owned(without_reasoning(text));
     }
     if canonical.contains('\r') {
@@ -44,7 +47,10 @@ pub fn arguments(arguments: &str) -> Cow<'_, str> {
 
 /// For comparing a text that we posted with what the upstream shows of it, which may be trimmed
 /// or wrapped anew: every run of white space is one space.
-pub fn squashed(text: &str) -> String {
+pub fn squashed(text: &str) -> Cow<'_, str> {
+    if is_squashed(text) {
+        return Cow::Borrowed(text);
+    }
     let mut squashed = String::with_capacity(text.len());
     let mut push = |word: &str| {
         if !squashed.is_empty() {
@@ -55,14 +61,26 @@ pub fn squashed(text: &str) -> String {
     // Most texts have no other white space, and it is found faster.
     if text.is_ascii() && !text.contains('\u{b}') {
         text.split_ascii_whitespace().for_each(&mut push);
-        return squashed;
+        return Cow::Owned(squashed);
     }
     text.split_whitespace().for_each(&mut push);
-    if is_nfc(&squashed) {
+    Cow::Owned(if is_nfc(&squashed) {
         squashed
     } else {
         squashed.nfc().collect()
-    }
+    })
+}
+
+/// Whether it is seen at a glance that squashing would leave the text as it is. All of it is looked at
+/// whatever is found, so that compilers look at many bytes at once.
+fn is_squashed(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let odd = |byte: &u8| !(b' '..0x80).contains(byte);
+    let is_plain = !bytes.iter().fold(false, |any, byte| any | odd(byte));
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    let doubled = pairs.fold(false, |any, (a, b)| any | ((*a == b' ') & (*b == b' ')));
+    let at_an_end = [bytes.first(), bytes.last()].contains(&Some(&b' '));
+    is_plain && !doubled && !at_an_end
 }
 
 /// Whether it is known at a glance that NFC would leave the text as it is.

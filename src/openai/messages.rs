@@ -86,7 +86,7 @@ impl Split {
 /// Takes the instructions out of all that was said.
 fn apart(entries: Vec<Entry>) -> (Option<String>, Vec<Message>) {
     let mut instructions = Vec::new();
-    let mut messages = Vec::new();
+    let mut messages = Vec::with_capacity(entries.len());
     for entry in entries {
         match entry {
             Entry::Instructions(_, text) if text.trim().is_empty() => {}

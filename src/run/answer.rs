@@ -417,7 +417,7 @@ mod tests {
                 prop_assert_eq!(pending.text, None);
                 messages.push((Role::Assistant, answer.clone()));
                 let reading = read_off(&seen, &question, &show(&messages, &showing));
-                prop_assert_eq!(reading.text.map(|text| squashed(&text)), Some(squashed(answer)));
+                prop_assert_eq!(reading.text.as_deref().map(squashed), Some(squashed(answer)));
                 prop_assert!(!reading.foreign);
                 seen = reading.seen;
             }

@@ -197,7 +197,7 @@ async fn whole(body: Body, headers: &HeaderMap, limits: BodyLimits) -> Result<By
     }
     let start = Instant::now();
     let mut body = body;
-    let mut read = BytesMut::with_capacity(told.min(AT_ONCE) as usize);
+    let mut read = BytesMut::new();
     loop {
         let earned = Duration::from_secs_f64(read.len() as f64 / LEAST_RATE);
         let deadline = start + limits.time.min(TO_BEGIN + earned);
@@ -211,6 +211,13 @@ async fn whole(body: Body, headers: &HeaderMap, limits: BodyLimits) -> Result<By
         if let Ok(data) = frame.map_err(|_| Refusal::BrokenBody)?.into_data() {
             if (read.len() + data.len()) as u64 > limits.bytes {
                 return Err(Refusal::TooLarge(limits.bytes));
+            }
+            if read.is_empty() {
+                // Most bodies come at once, and are taken as they lie.
+                if body.is_end_stream() {
+                    return Ok(data);
+                }
+                read.reserve(told.min(AT_ONCE) as usize);
             }
             read.extend_from_slice(&data);
         }

@@ -64,8 +64,11 @@ fn assistant(message: Message, place: Place) -> Result<conversation::Message, Er
         return Err(Error::unsupported(path, message));
     }
     let content = place.text("content", message.content)?;
-    let texts = [content, message.refusal].into_iter().flatten();
-    let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+    let refusal = message.refusal.filter(|text| !text.is_empty());
+    let text = match (content.filter(|text| !text.is_empty()), refusal) {
+        (Some(content), Some(refusal)) => format!("{content}\n{refusal}"),
+        (content, refusal) => content.or(refusal).unwrap_or_default(),
+    };
     let mut calls = Vec::new();
     for (index, call) in message.tool_calls.into_iter().enumerate() {
         calls.push(tool_call(call, &place.of(&format!("tool_calls[{index}]")))?);
@@ -80,7 +83,7 @@ fn assistant(message: Message, place: Place) -> Result<conversation::Message, Er
     }
     Ok(conversation::Message {
         calls,
-        ..conversation::Message::said(Role::Assistant, texts.join("\n"))
+        ..conversation::Message::said(Role::Assistant, text)
     })
 }
 
