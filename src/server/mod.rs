@@ -81,9 +81,9 @@ pub fn router(parts: Parts) -> Router {
     let metrics = Arc::clone(&parts.metrics);
     let app = App::new(parts);
     let routes = Router::new()
-        .merge(api(&app))
-        .nest("/v1", api(&app))
-        .nest("/openai/v1", api(&app))
+        .merge(api(&app, ""))
+        .merge(api(&app, "/v1"))
+        .merge(api(&app, "/openai/v1"))
         .route("/livez", get(status::live))
         .route("/readyz", get(status::ready))
         .route("/metrics", get(status::metrics))
@@ -103,56 +103,70 @@ fn layered(routes: Router, guard: Guard, metrics: Arc<Metrics>) -> Router {
     routes.layer((Record(metrics), guard, panics))
 }
 
-/// What SDKs call, under whichever prefix their base URL has.
-fn api(app: &App) -> Router<App> {
+/// What SDKs call, under whichever prefix their base URL has. Routes that are nested would have their
+/// requests' URLs written anew.
+fn api(app: &App, prefix: &str) -> Router<App> {
     let admit = || Admit(app.clone());
+    let at = |path: &str| format!("{prefix}{path}");
     Router::new()
-        .route("/chat/completions", post(chat::create).route_layer(admit()))
         .route(
-            "/completions",
+            &at("/chat/completions"),
+            post(chat::create).route_layer(admit()),
+        )
+        .route(
+            &at("/completions"),
             post(completions::create).route_layer(admit()),
         )
-        .merge(responses(app))
-        .merge(conversations(app))
-        .route("/models", get(models::list))
-        .route("/models/{*id}", get(models::find))
-        .route("/capabilities", get(models::capabilities))
+        .merge(responses(app, at))
+        .merge(conversations(app, at))
+        .route(&at("/models"), get(models::list))
+        .route(&at("/models/{*id}"), get(models::find))
+        .route(&at("/capabilities"), get(models::capabilities))
 }
 
-fn responses(app: &App) -> Router<App> {
+fn responses(app: &App, at: impl Fn(&str) -> String) -> Router<App> {
     let admit = || Admit(app.clone());
     Router::new()
-        .route("/responses", post(responses::create).route_layer(admit()))
         .route(
-            "/responses/input_tokens",
+            &at("/responses"),
+            post(responses::create).route_layer(admit()),
+        )
+        .route(
+            &at("/responses/input_tokens"),
             post(responses::input_tokens).route_layer(admit()),
         )
         .route(
-            "/responses/{id}",
+            &at("/responses/{id}"),
             get(responses::find).delete(responses::delete),
         )
-        .route("/responses/{id}/cancel", post(responses::cancel))
-        .route("/responses/{id}/input_items", get(responses::input_items))
+        .route(&at("/responses/{id}/cancel"), post(responses::cancel))
+        .route(
+            &at("/responses/{id}/input_items"),
+            get(responses::input_items),
+        )
 }
 
-fn conversations(app: &App) -> Router<App> {
+fn conversations(app: &App, at: impl Fn(&str) -> String) -> Router<App> {
     let admit = || Admit(app.clone());
     let describe = post(conversations::describe).route_layer(admit());
     let add = post(conversations::add_items).route_layer(admit());
     Router::new()
         .route(
-            "/conversations",
+            &at("/conversations"),
             post(conversations::create).route_layer(admit()),
         )
         .route(
-            "/conversations/{id}",
+            &at("/conversations/{id}"),
             describe
                 .get(conversations::find)
                 .delete(conversations::delete),
         )
-        .route("/conversations/{id}/items", add.get(conversations::items))
         .route(
-            "/conversations/{id}/items/{item}",
+            &at("/conversations/{id}/items"),
+            add.get(conversations::items),
+        )
+        .route(
+            &at("/conversations/{id}/items/{item}"),
             get(conversations::item).delete(conversations::drop_item),
         )
 }
