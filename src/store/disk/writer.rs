@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redb::Database;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use super::reserve::Reserve;
@@ -22,6 +22,10 @@ use crate::store::backend::{Backend, Flushed, Unwritten, Write};
 
 /// Bytes that may wait for the disk.
 const MOST_WAITING: usize = 64 << 20;
+
+/// What nobody waits for is written with what somebody waits for, or after so long: each write keeps
+/// those away that come while it lasts.
+const UNHURRIED: Duration = Duration::from_millis(100);
 
 /// A disk that takes longer for one write is as good as gone.
 const SLOWEST: Duration = Duration::from_secs(30);
@@ -45,6 +49,8 @@ struct Shared {
 struct Queue {
     /// Taken all at once, so that no unit is ever torn.
     writes: Vec<Write>,
+    /// When the first of them was queued.
+    since: Option<Instant>,
     bytes: usize,
     /// How many units were ever queued.
     queued: u64,
@@ -123,11 +129,13 @@ impl Backend for Disk {
         queue.queued += 1;
         queue.bytes += bytes;
         queue.writes.extend(unit);
+        let is_first = queue.since.is_none();
+        queue.since.get_or_insert_with(Instant::now);
         let is_full = queue.bytes > MOST_WAITING;
         drop(queue);
         if is_full {
             self.0.degrade("the disk takes less than there is to write");
-        } else {
+        } else if is_first {
             self.0.more.notify_one();
         }
     }
@@ -144,6 +152,8 @@ impl Backend for Disk {
         let (durable, reached) = oneshot::channel();
         let wanted = queue.queued;
         queue.waiting.push_back((wanted, durable));
+        drop(queue);
+        self.0.more.notify_one();
         Box::pin(async move { reached.await.map_err(|_| Unwritten) })
     }
 
@@ -182,8 +192,7 @@ impl Shared {
     /// From here on nothing is written: after a failure nobody knows what the disk holds of it.
     fn degrade(&self, why: &str) {
         let mut queue = self.queue();
-        queue.writes = Vec::new();
-        queue.bytes = 0;
+        queue.take();
         queue.waiting = VecDeque::new();
         let is_first = self
             .progress
@@ -212,22 +221,40 @@ impl Shared {
         }
     }
 
-    /// Everything that is queued, and how many units that makes up to now; `None` once the disk is
-    /// closing and nothing is left.
+    /// Everything that is queued, and how many units that makes up to now, as soon as somebody waits for
+    /// it; `None` once the disk is closing and nothing is left.
     async fn next(&self) -> Option<(Vec<Write>, u64)> {
         loop {
-            {
+            let due = {
                 let mut queue = self.queue();
-                if !queue.writes.is_empty() {
-                    queue.bytes = 0;
-                    return Some((mem::take(&mut queue.writes), queue.queued));
+                let due = queue.since.map(|since| since + UNHURRIED);
+                match due {
+                    None if queue.is_closing => return None,
+                    Some(due)
+                        if queue.is_closing || queue.is_awaited() || due <= Instant::now() =>
+                    {
+                        return Some(queue.take());
+                    }
+                    due => due,
                 }
-                if queue.is_closing {
-                    return None;
-                }
+            };
+            match due {
+                Some(due) => drop(timeout_at(due, self.more.notified()).await),
+                None => self.more.notified().await,
             }
-            self.more.notified().await;
         }
+    }
+}
+
+impl Queue {
+    fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn take(&mut self) -> (Vec<Write>, u64) {
+        self.bytes = 0;
+        self.since = None;
+        (mem::take(&mut self.writes), self.queued)
     }
 }
 
