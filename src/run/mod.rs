@@ -13,6 +13,7 @@ pub mod calls;
 pub mod carry;
 pub mod choice;
 pub mod clip;
+mod counted;
 pub mod ending;
 pub mod growth;
 pub mod items;

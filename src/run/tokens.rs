@@ -2,8 +2,14 @@
 
 use std::sync::LazyLock;
 
+use super::counted;
+
 /// About how many tokens the text has. Never less than for any beginning of it.
 pub fn estimate(text: &str) -> u64 {
+    counted::once(text, count)
+}
+
+fn count(text: &str) -> u64 {
     let mut meter = Meter::default();
     let mut rest = text;
     loop {
