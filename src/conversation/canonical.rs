@@ -16,10 +16,7 @@ const REASONING: [(&str, &str); 2] = [
 /// Unicode NFC, line ends as `\n`, no outer white space, no reasoning blocks in assistants' text.
 pub fn text(role: Role, text: &str) -> Cow<'_, str> {
     let mut canonical = Cow::Borrowed(text);
-    if role == Role::Assistant
-        && text.contains('<')
-        && REASONING.iter().any(|(open, _)| text.contains(open))
-    {
+    if role == Role::Assistant && REASONING.iter().any(|(open, _)| text.contains(open)) {
         canonical = Cow::Owned(without_reasoning(text));
     }
     if canonical.contains('\r') {

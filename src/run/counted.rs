@@ -34,7 +34,7 @@ impl Default for Counted {
     }
 }
 
-/// What `count` says of the text, or said when it was last asked. It is never 0 for a text.
+/// What `count` says of the text, or said when it was last asked. It must not say 0.
 pub fn once(text: &str, count: impl FnOnce(&str) -> u64) -> u64 {
     if text.len() < WORTH_IT {
         return count(text);

@@ -52,7 +52,7 @@ pub struct ChatUrData {
 }
 
 /// Who holds the connections, and when they were last used.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Clients {
     posts: Client,
     polls: Client,
@@ -122,7 +122,7 @@ impl ChatUrData {
             .header(AUTHORIZATION, key)
             .body(Bytes::from(body));
         let request = request.map_err(|error| PostError::Unsent(error.to_string()))?;
-        let client = self.clients().posts;
+        let client = self.client(|clients| &clients.posts);
         let mut room = self.room(self.settings.post_timeout, self.max_body.min(LARGE));
         let answer = room.answer(&client, request).await?;
         wire::posted(thread, &answer)
@@ -139,14 +139,14 @@ impl ChatUrData {
             .header(AUTHORIZATION, key)
             .body(Bytes::new());
         let request = request.map_err(|error| ReadError::Passing(error.to_string()))?;
-        let client = self.clients().polls;
+        let client = self.client(|clients| &clients.polls);
         let mut room = self.room(self.settings.read_timeout, self.max_body);
         let answer = room.answer(&client, request).await?;
         wire::thread(&answer)
     }
 
-    /// New ones where the machine has slept: their peers have long forgotten the old connections.
-    fn clients(&self) -> Clients {
+    /// One of them; new ones where the machine has slept: their peers have long forgotten the connections.
+    fn client(&self, lane: fn(&Clients) -> &Client) -> Client {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let wall = (self.wall)();
         if clients.used.slept(wall)
@@ -154,7 +154,7 @@ impl ChatUrData {
         {
             *clients = new;
         }
-        clients.clone()
+        lane(&clients).clone()
     }
 
     fn room(&self, limit: Duration, max: usize) -> Room<'_> {

@@ -23,8 +23,8 @@ use crate::store::backend::{Backend, Flushed, Unwritten, Write};
 /// Bytes that may wait for the disk.
 const MOST_WAITING: usize = 64 << 20;
 
-/// What nobody waits for is written with what somebody waits for, or after so long: each write keeps
-/// those away that come while it lasts.
+/// A write holds up what is queued while it lasts, so that what nobody waits for gets none of its own
+/// until it is so old.
 const UNHURRIED: Duration = Duration::from_millis(100);
 
 /// A disk that takes longer for one write is as good as gone.
@@ -192,7 +192,7 @@ impl Shared {
     /// From here on nothing is written: after a failure nobody knows what the disk holds of it.
     fn degrade(&self, why: &str) {
         let mut queue = self.queue();
-        queue.take();
+        drop(queue.take());
         queue.waiting = VecDeque::new();
         let is_first = self
             .progress
@@ -222,7 +222,7 @@ impl Shared {
     }
 
     /// Everything that is queued, and how many units that makes up to now, as soon as somebody waits for
-    /// it; `None` once the disk is closing and nothing is left.
+    /// it, or it is [`UNHURRIED`] old, or the disk is closing; `None` once it is closing and nothing is left.
     async fn next(&self) -> Option<(Vec<Write>, u64)> {
         loop {
             let due = {

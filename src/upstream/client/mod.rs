@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderValue, USER_AGENT};
-use http::uri::Scheme;
-use http::{Request, StatusCode, Uri};
+use http::header::HeaderMap;
+use http::{Request, StatusCode};
 use reqwest::Url;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
@@ -25,8 +24,6 @@ use crate::config;
 const ERROR_TEXT: usize = 300;
 const AGENT: &str = concat!("chaturdata-proxy/", env!("CARGO_PKG_VERSION"));
 
-const NO_HOST: Error = Error::Url("names no host that can be connected to");
-
 /// Why the upstream cannot be called at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,19 +36,13 @@ pub enum Error {
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Sends requests to one origin. Follows no redirect, and repeats nothing that may have been seen.
+/// Sends requests to one origin. Follows no redirect, and repeats nothing that may have been seen. Cloning
+/// shares the connections.
 #[derive(Clone, Debug)]
-pub struct Client {
-    origin: Url,
-    host: HeaderValue,
-    way: Way,
-}
-
-#[derive(Clone, Debug)]
-enum Way {
+pub enum Client {
     Direct(Arc<Pool>),
     /// Tunnels, and requests in a proxy's form, are what reqwest is for.
-    Proxied(reqwest::Client),
+    Proxied(reqwest::Client, Arc<Url>),
 }
 
 /// An answer whose head has come.
@@ -62,55 +53,44 @@ pub enum Response {
 }
 
 impl Client {
-    /// Connections are not used again after `idle`; of a proxy's, so many are `kept`.
+    /// Connections are not used again after `idle`; reqwest keeps `kept` of them at most, and a pool never
+    /// has more than there are calls at once.
     pub fn new(
         settings: &config::Upstream,
         origin: &Url,
         idle: Duration,
         kept: usize,
     ) -> Result<Self, Error> {
-        let uri: Uri = origin.as_str().parse().map_err(|_| NO_HOST)?;
-        let host = uri.authority().ok_or(NO_HOST)?.as_str().parse();
-        Ok(Self {
-            origin: origin.clone(),
-            host: host.map_err(|_| NO_HOST)?,
-            way: match &settings.proxy {
-                None => Way::Direct(direct(settings, uri, idle)?),
-                Some(proxy) => Way::Proxied(proxied(settings, origin, proxy, idle, kept)?),
-            },
-        })
+        match &settings.proxy {
+            None => direct(settings, origin, idle).map(|pool| Self::Direct(Arc::new(pool))),
+            Some(proxy) => proxied(settings, origin, proxy, idle, kept)
+                .map(|client| Self::Proxied(client, Arc::new(origin.clone()))),
+        }
     }
 
     /// The request's URI is the path and the query alone.
-    pub async fn send(
-        &self,
-        mut request: Request<Bytes>,
-        until: Instant,
-    ) -> Result<Response, Failure> {
-        let headers = request.headers_mut();
-        headers.insert(HOST, self.host.clone());
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        match &self.way {
-            Way::Direct(pool) => Ok(Response::Direct(pool.send(request, until).await?)),
-            Way::Proxied(client) => {
-                let sent = Box::pin(client.execute(self.whole(request)));
+    pub async fn send(&self, request: Request<Bytes>, until: Instant) -> Result<Response, Failure> {
+        match self {
+            Self::Direct(pool) => Ok(Response::Direct(pool.send(request, until).await?)),
+            Self::Proxied(client, origin) => {
+                let sent = Box::pin(client.execute(whole(origin, request)));
                 let sent = timeout_at(until, sent).await.map_err(|_| late())?;
                 Ok(Response::Proxied(sent?))
             }
         }
     }
+}
 
-    /// The same request, with all of its URL.
-    fn whole(&self, request: Request<Bytes>) -> reqwest::Request {
-        let (head, body) = request.into_parts();
-        let mut url = self.origin.clone();
-        url.set_path(head.uri.path());
-        url.set_query(head.uri.query());
-        let mut request = reqwest::Request::new(head.method, url);
-        *request.headers_mut() = head.headers;
-        *request.body_mut() = (!body.is_empty()).then(|| body.into());
-        request
-    }
+/// The same request, with all of its URL.
+fn whole(origin: &Url, request: Request<Bytes>) -> reqwest::Request {
+    let (head, body) = request.into_parts();
+    let mut url = origin.clone();
+    url.set_path(head.uri.path());
+    url.set_query(head.uri.query());
+    let mut request = reqwest::Request::new(head.method, url);
+    *request.headers_mut() = head.headers;
+    *request.body_mut() = (!body.is_empty()).then(|| body.into());
+    request
 }
 
 impl Response {
@@ -154,9 +134,9 @@ impl From<reqwest::Error> for Failure {
     }
 }
 
-fn direct(settings: &config::Upstream, origin: Uri, idle: Duration) -> Result<Arc<Pool>, Error> {
+fn direct(settings: &config::Upstream, origin: &Url, idle: Duration) -> Result<Pool, Error> {
     let tls = ClientConfig::builder();
-    let tls = if origin.scheme() == Some(&Scheme::HTTPS) {
+    let tls = if origin.scheme() == "https" {
         tls.with_platform_verifier()
             .map_err(|error| Error::Tls(error.into()))?
     } else {
@@ -165,8 +145,8 @@ fn direct(settings: &config::Upstream, origin: Uri, idle: Duration) -> Result<Ar
     };
     let mut tls = tls.with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let pool = Pool::new(origin, tls, settings.connect_timeout, idle);
-    Ok(Arc::new(pool))
+    Pool::new(origin.as_str(), tls, settings.connect_timeout, idle)
+        .ok_or(Error::Url("is nothing that can be connected to"))
 }
 
 fn proxied(
@@ -178,6 +158,7 @@ fn proxied(
 ) -> Result<reqwest::Client, Error> {
     let secure = origin.scheme() == "https";
     let mut builder = reqwest::Client::builder()
+        .user_agent(AGENT)
         .https_only(secure)
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())

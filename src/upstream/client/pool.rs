@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::poll_fn;
+use http::header::{HOST, HeaderValue, USER_AGENT};
 use http::{Request, Response, Uri};
 use http_body::{Body as _, Frame};
 use http_body_util::Full;
@@ -24,12 +26,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tower::ServiceExt as _;
 
-use super::super::wire::Failure;
-use super::{broken, late, unsent};
+use super::{AGENT, broken, late, unsent};
+use crate::upstream::wire::Failure;
 
 /// A peer that is gone without a word is found out within a minute.
 const PROBED: Duration = Duration::from_secs(15);
 const PROBES: u32 = 3;
+#[cfg(target_os = "linux")]
 const UNHEARD: Duration = Duration::from_secs(30);
 
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -38,6 +41,7 @@ type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// calls are made at once.
 pub struct Pool {
     origin: Uri,
+    host: HeaderValue,
     connector: HttpsConnector<HttpConnector>,
     connect_timeout: Duration,
     /// For how long a connection may be used again.
@@ -50,7 +54,7 @@ struct Kept {
     /// The one that was used last stands last.
     open: VecDeque<(Instant, Box<Open>)>,
     /// Whether a task waits to close them.
-    reaped: bool,
+    has_reaper: bool,
 }
 
 /// A connection that a request can be sent on.
@@ -68,7 +72,15 @@ pub struct Answer {
 }
 
 impl Pool {
-    pub fn new(origin: Uri, tls: ClientConfig, connect_timeout: Duration, idle: Duration) -> Self {
+    /// `None` where the origin is no URL with a host.
+    pub fn new(
+        origin: &str,
+        tls: ClientConfig,
+        connect_timeout: Duration,
+        idle: Duration,
+    ) -> Option<Self> {
+        let origin: Uri = origin.parse().ok()?;
+        let host = HeaderValue::from_str(origin.authority()?.as_str()).ok()?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -78,13 +90,14 @@ impl Pool {
         tcp.set_keepalive_retries(Some(PROBES));
         #[cfg(target_os = "linux")]
         tcp.set_tcp_user_timeout(Some(UNHEARD));
-        Self {
+        Some(Self {
             origin,
+            host,
             connector: HttpsConnector::from((tcp, tls)),
             connect_timeout,
             idle,
             kept: Mutex::default(),
-        }
+        })
     }
 
     /// Sends it once: on another connection only where the first was closed before it was written.
@@ -94,6 +107,9 @@ impl Pool {
         until: Instant,
     ) -> Result<Answer, Failure> {
         let mut request = request.map(Full::new);
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         loop {
             let kept = self.take();
             let is_kept = kept.is_some();
@@ -116,9 +132,10 @@ impl Pool {
 
     async fn connect(&self, until: Instant) -> Result<Box<Open>, Failure> {
         let until = until.min(Instant::now() + self.connect_timeout);
-        let late = || Failure::Unsent("connecting took too long".to_owned());
         let stream = self.connector.clone().oneshot(self.origin.clone());
-        let stream = timeout_at(until, stream).await.map_err(|_| late())?;
+        let Ok(stream) = timeout_at(until, stream).await else {
+            return Err(Failure::Unsent("connecting took too long".to_owned()));
+        };
         let stream = stream.map_err(|error| unsent(&*error))?;
         let (sender, connection) = handshake(stream).await.map_err(|error| unsent(&error))?;
         Ok(Box::new(Open { sender, connection }))
@@ -141,8 +158,8 @@ impl Pool {
     fn keep(self: &Arc<Self>, open: Box<Open>) {
         let mut kept = self.kept();
         kept.open.push_back((Instant::now(), open));
-        if !kept.reaped {
-            kept.reaped = true;
+        if !kept.has_reaper {
+            kept.has_reaper = true;
             tokio::spawn(reap(Arc::downgrade(self)));
         }
     }
@@ -152,22 +169,25 @@ impl Pool {
     }
 
     /// Closes what has idled for too long; when to come again, if any are left.
-    fn close(&self) -> Option<Instant> {
+    fn close_idle(&self) -> Option<Instant> {
         let mut kept = self.kept();
-        while let Some((since, _)) = kept.open.front() {
-            if since.elapsed() < self.idle {
-                return Some(*since + self.idle);
-            }
-            kept.open.pop_front();
-        }
-        kept.reaped = false;
-        None
+        let idle = kept
+            .open
+            .partition_point(|(since, _)| since.elapsed() >= self.idle);
+        let young = kept.open.split_off(idle);
+        let idle = mem::replace(&mut kept.open, young);
+        let next = kept.open.front().map(|(since, _)| *since + self.idle);
+        kept.has_reaper = next.is_some();
+        drop(kept);
+        // Calls need not wait for this.
+        drop(idle);
+        next
     }
 }
 
 /// Ends with the last connection or with the pool, whichever is first.
 async fn reap(pool: Weak<Pool>) {
-    while let Some(next) = pool.upgrade().and_then(|pool| pool.close()) {
+    while let Some(next) = pool.upgrade().and_then(|pool| pool.close_idle()) {
         sleep_until(next).await;
     }
 }
@@ -203,8 +223,8 @@ impl Open {
     }
 }
 
-/// Whom an answer wakes: as long as the connection is driven here nobody, since it is looked at after that
-/// and would wake the very call that drives it.
+/// Whom an answer wakes: nobody, as long as the call drives the connection and looks for its answer after
+/// each time. It would be woken for what it has seen.
 fn waiter<'a>(open: &Option<Box<Open>>, cx: &Context<'a>) -> Context<'a> {
     Context::from_waker(match open {
         Some(_) => Waker::noop(),
