@@ -98,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_finds_no_room_is_told_all_the_same() {
+    fn a_count_that_finds_no_room_is_told_and_not_remembered() {
         let counted = Counted::default();
-        for count in [MOST + 1, MOST, 2 * MOST] {
-            assert_eq!(counted.once("text", |_| count), count);
-            counted
-                .places
-                .iter()
-                .for_each(|place| place.store(0, Ordering::Relaxed));
+
+        for text in ('a'..='z').map(String::from) {
+            for count in [MOST + 1, 2 * MOST, MOST] {
+                assert_eq!(counted.once(&text, |_| count), count);
+            }
+            assert_eq!(counted.once(&text, |_| 1), MOST);
         }
     }
 }

@@ -23,6 +23,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tower::ServiceExt as _;
 
@@ -204,7 +205,9 @@ impl Open {
         request: Request<Full<Bytes>>,
         pool: Arc<Pool>,
     ) -> Result<Answer, TrySendError<Request<Full<Bytes>>>> {
-        let mut sent = pin!(self.sender.try_send_request(request));
+        // Looked at whatever its task has done before: told to come again, it would wake nobody, and a
+        // connection that waits for its body to be read has nothing more to wake for.
+        let mut sent = pin!(unconstrained(self.sender.try_send_request(request)));
         let mut open = Some(self);
         let head = poll_fn(|cx| {
             Self::drive(&mut open, cx);
