@@ -40,7 +40,9 @@ struct Thread {
     prompts: [Option<Box<str>>; 2],
     accepted: f64,
     ready: f64,
-    last: f64,
+    /// When the next read is expected, by the runs that were pending when the last one came; `None`
+    /// where no schedule is known.
+    due: Option<f64>,
     polls: u32,
     /// Of the read that found it ready: what the answer says of it.
     found: Option<Found>,
@@ -107,6 +109,7 @@ impl Expected {
         })
     }
 
+    /// How long after a read, or after the acceptance, the next read is due.
     fn wait(&self, id: &str, polls: u32, runs: u64) -> f64 {
         match &self.varied {
             None if polls == 0 => self.first,
@@ -155,12 +158,13 @@ impl Threads {
         *before = last.replace(prompt.into_boxed_str());
         let now = self.began.elapsed().as_secs_f64();
         thread.accepted = now;
-        thread.last = now;
         thread.ready = now + takes;
         thread.polls = 0;
         thread.found = None;
         self.pending.fetch_add(1, Ordering::Relaxed);
-        Some((name(number), takes))
+        let name = name(number);
+        thread.due = self.due(&name, 0, now);
+        Some((name, takes))
     }
 
     fn begin(&self) -> u64 {
@@ -194,15 +198,10 @@ impl Threads {
         let now = self.began.elapsed().as_secs_f64();
         let is_ready = now >= thread.ready;
         let is_first = is_ready && thread.found.is_none();
-        let late = match &self.course.expected {
-            Some(expected) if thread.found.is_none() => {
-                let runs = self.pending.load(Ordering::Relaxed);
-                now - thread.last - expected.wait(id, thread.polls, runs)
-            }
-            _ => 0.0,
-        };
+        let due = thread.due.filter(|_| thread.found.is_none());
+        let late = due.map_or(0.0, |due| now - due);
         thread.polls += 1;
-        thread.last = now;
+        thread.due = self.due(id, thread.polls, now);
         let mut found = None;
         if is_first {
             self.pending.fetch_sub(1, Ordering::Relaxed);
@@ -222,6 +221,13 @@ impl Threads {
             found,
             late,
         }
+    }
+
+    /// When the read is due that follows one, or the acceptance, at `now`.
+    fn due(&self, id: &str, polls: u32, now: f64) -> Option<f64> {
+        let expected = self.course.expected.as_ref()?;
+        let runs = self.pending.load(Ordering::Relaxed);
+        Some(now + expected.wait(id, polls, runs))
     }
 
     /// As many characters as is wanted; where runs take their time, led by how late the read came that
