@@ -8,6 +8,7 @@ use std::pin::Pin;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
     Branches,
+    /// In the file they are named otherwise than by the first two versions, which knew them otherwise.
     Handles,
     Turns,
     Conversations,
@@ -27,7 +28,7 @@ impl Table {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Branches => "branches",
-            Self::Handles => "handles",
+            Self::Handles => "names",
             Self::Turns => "turns",
             Self::Conversations => "conversations",
             Self::Paces => "paces",

@@ -43,7 +43,7 @@ impl Store {
         let at = self.now();
         self.enter_conversation(key, Made { created, at });
         let value = record::conversation_value(Made { created, at });
-        let write = put(Table::Conversations, record::handle_key(key), value);
+        let write = put(Table::Conversations, record::conversation_key(key), value);
         self.backend.queue(vec![write]);
         self.drop_old_conversations(at);
     }
@@ -86,7 +86,7 @@ impl Store {
 
     fn unmake(&self, key: &HandleKey) {
         if self.conversations.made.remove(key).is_some() {
-            let write = take(Table::Conversations, record::handle_key(key));
+            let write = take(Table::Conversations, record::conversation_key(key));
             self.backend.queue(vec![write]);
         }
     }

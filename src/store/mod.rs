@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::ids::{Digest, Fingerprint, Handle, Short, Tenant, cut};
 use crate::upstream::ThreadId;
@@ -97,6 +98,20 @@ pub struct HandleRecord {
 
 /// A handle inside its tenant.
 pub type HandleKey = (Tenant, Handle);
+
+/// A handle inside its tenant as it is looked up and written down, since names are long and nobody lists
+/// them: the beginning of a hash, of 128 bits, so that nobody finds two that are taken for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HandleHash(pub [u8; 16]);
+
+impl HandleHash {
+    pub fn of((tenant, handle): &HandleKey) -> Self {
+        let hash = Sha256::new()
+            .chain_update(tenant.0)
+            .chain_update(handle.0.as_bytes());
+        Self(cut(&hash.finalize().into()))
+    }
+}
 
 impl Branch {
     /// The thread, where it may be posted to.

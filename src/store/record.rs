@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::conversations::Made;
-use super::{Branch, BranchId, HandleKey, HandleRecord, Seen, State};
+use super::{Branch, BranchId, HandleHash, HandleKey, HandleRecord, Seen, State};
 use crate::clock::Moment;
 use crate::form;
 use crate::ids::{Digest, Fingerprint, Handle, Mark, ResponseId, Short, Tenant};
@@ -261,22 +261,30 @@ pub fn numbered(number: u64) -> Vec<u8> {
     number.to_be_bytes().to_vec()
 }
 
-pub fn handle_key((tenant, handle): &HandleKey) -> Vec<u8> {
-    [tenant.0.as_slice(), handle.0.as_bytes()].concat()
+/// Led by when the name was first used, which stays: those of new conversations lie side by side, where
+/// by their hashes alone each would be written into a page of its own.
+pub fn handle_key(hash: HandleHash, created: u64) -> Vec<u8> {
+    [created.to_be_bytes().as_slice(), &hash.0].concat()
 }
 
 pub fn handle_value(record: HandleRecord) -> Vec<u8> {
-    bytes(&(record.branch.0, record.delta, record.created))
+    bytes(&(record.branch.0, record.delta))
 }
 
-pub fn read_handle(key: &[u8], value: &[u8]) -> Result<(HandleKey, HandleRecord), Unreadable> {
-    let (branch, delta, created) = value_of(value)?;
+pub fn read_handle(key: &[u8], value: &[u8]) -> Result<(HandleHash, HandleRecord), Unreadable> {
+    let (created, hash) = key.split_first_chunk().ok_or(Unreadable)?;
+    let hash = HandleHash(hash.try_into().map_err(|_| Unreadable)?);
+    let (branch, delta) = value_of(value)?;
     let record = HandleRecord {
         branch: BranchId(branch),
         delta,
-        created,
+        created: u64::from_be_bytes(*created),
     };
-    Ok((read_handle_key(key)?, record))
+    Ok((hash, record))
+}
+
+pub fn conversation_key((tenant, handle): &HandleKey) -> Vec<u8> {
+    [tenant.0.as_slice(), handle.0.as_bytes()].concat()
 }
 
 pub fn conversation_value(made: Made) -> Vec<u8> {
@@ -285,10 +293,10 @@ pub fn conversation_value(made: Made) -> Vec<u8> {
 
 pub fn read_conversation(key: &[u8], value: &[u8]) -> Result<(HandleKey, Made), Unreadable> {
     let (created, at) = value_of(value)?;
-    Ok((read_handle_key(key)?, Made { created, at }))
+    Ok((read_conversation_key(key)?, Made { created, at }))
 }
 
-fn read_handle_key(key: &[u8]) -> Result<HandleKey, Unreadable> {
+pub fn read_conversation_key(key: &[u8]) -> Result<HandleKey, Unreadable> {
     let (tenant, name) = key.split_first_chunk().ok_or(Unreadable)?;
     let name = str::from_utf8(name).map_err(|_| Unreadable)?;
     Ok((Tenant(*tenant), handle(name)))

@@ -4,7 +4,7 @@ use super::backend::Table;
 use super::conversations::Made;
 use super::paces::Learned;
 use super::record::{self, Rested, Turn, TurnId, Unreadable};
-use super::{HandleKey, HandleRecord};
+use super::{HandleHash, HandleKey, HandleRecord};
 use crate::clock::Moment;
 use crate::ids::Tenant;
 
@@ -12,7 +12,7 @@ use crate::ids::Tenant;
 #[derive(Debug, Default)]
 pub struct Restored {
     pub branches: Vec<Rested>,
-    pub handles: Vec<(HandleKey, HandleRecord)>,
+    pub handles: Vec<(HandleHash, HandleRecord)>,
     pub turns: Vec<(TurnId, Turn)>,
     pub conversations: Vec<(HandleKey, Made)>,
     pub paces: Vec<(Tenant, Learned)>,

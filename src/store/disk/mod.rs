@@ -1,6 +1,7 @@
 //! Records in one file that outlives the process, and power cuts; read once, at the start, then only written.
 
 mod folder;
+mod former;
 mod held;
 mod records;
 mod reserve;
@@ -130,6 +131,7 @@ fn fresh() -> Result<Facts, Fault> {
     Ok(Facts {
         salt,
         written: writer::now(),
+        schema: SCHEMA,
     })
 }
 
@@ -160,6 +162,7 @@ fn open(storage: impl StorageBackend, read: &mut Read<'_>) -> Result<(Database, 
         Ok((db, facts))
     })?;
     held.let_through().map_err(Fault::Unwritable)?;
+    former::bring_up(&db)?;
     Ok((db, facts))
 }
 

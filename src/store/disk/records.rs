@@ -7,16 +7,16 @@ use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-    WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
+    TableError, WriteTransaction,
 };
 
-use super::Fault;
+use super::{Fault, former};
 use crate::store::backend::{Table, Write};
 use crate::store::record::Unreadable;
 
 /// The version of what this program writes. Older ones are read.
-pub const SCHEMA: u8 = 2;
+pub const SCHEMA: u8 = 3;
 
 /// Before each value: the version, and the check over table, key, version and value.
 const LEAD: usize = 1 + size_of::<u32>();
@@ -36,25 +36,31 @@ pub struct Facts {
     pub salt: [u8; 32],
     /// When the last records were written, in milliseconds since the epoch.
     pub written: u64,
+    /// The version of the file as it was found.
+    pub schema: u8,
 }
 
 /// Makes every table, and the facts that last as long as the file.
 pub fn begin(db: &Database, facts: &Facts) -> Result<(), redb::Error> {
     let transaction = transaction(db)?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        let mut put = |key: &str, value: &[u8]| {
-            let sealed = sealed(META_NAME, key.as_bytes(), value);
-            meta.insert(key, sealed.as_slice()).map(drop)
-        };
-        put(SCHEMA_KEY, &[])?;
-        put(SALT_KEY, &facts.salt)?;
-        put(WRITTEN_KEY, &facts.written.to_le_bytes())?;
-        for table in Table::ALL {
-            transaction.open_table(definition(table))?;
-        }
-    }
+    lay_out(&transaction, facts)?;
     transaction.commit()?;
+    Ok(())
+}
+
+/// Makes what tables there are none of, and puts down the facts.
+pub fn lay_out(transaction: &WriteTransaction, facts: &Facts) -> Result<(), redb::Error> {
+    let mut meta = transaction.open_table(META)?;
+    let mut put = |key: &str, value: &[u8]| {
+        let sealed = sealed(META_NAME, key.as_bytes(), value);
+        meta.insert(key, sealed.as_slice()).map(drop)
+    };
+    put(SCHEMA_KEY, &[])?;
+    put(SALT_KEY, &facts.salt)?;
+    put(WRITTEN_KEY, &facts.written.to_le_bytes())?;
+    for table in Table::ALL {
+        transaction.open_table(definition(table))?;
+    }
     Ok(())
 }
 
@@ -197,15 +203,18 @@ impl Batch {
 pub fn each(
     db: &Database,
     table: Table,
-    mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
+    take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let transaction = db.begin_read().map_err(fault)?;
+    if table == Table::Handles && former::has_handles(&transaction)? {
+        return former::each_handle(&transaction, take);
+    }
     let records = match transaction.open_table(definition(table)) {
         // Nothing was learned yet.
         Err(TableError::TableDoesNotExist(_)) if table == Table::Paces => return Ok(()),
         // The first version had none.
         Err(TableError::TableDoesNotExist(_))
-            if table == Table::Conversations && version(db)? == Some(1) =>
+            if table == Table::Conversations && schema(db)? == Some(1) =>
         {
             return Ok(());
         }
@@ -214,16 +223,24 @@ pub fn each(
         }
         records => records.map_err(fault)?,
     };
+    each_of(table.as_str(), &records, take)
+}
+
+/// The same of a table that is open; `name` is what its records are sealed with.
+pub fn each_of(
+    name: &str,
+    records: &ReadOnlyTable<&'static [u8], &'static [u8]>,
+    mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     for entry in records.iter().map_err(fault)? {
         let (key, stored) = entry.map_err(fault)?;
         let (key, stored) = (key.value(), stored.value());
-        take(key, verified(table.as_str(), key, stored).as_deref())?;
+        take(key, verified(name, key, stored).as_deref())?;
     }
     Ok(())
 }
 
-/// The version that has begun the file.
-fn version(db: &Database) -> Result<Option<u8>, Fault> {
+fn schema(db: &Database) -> Result<Option<u8>, Fault> {
     let transaction = db.begin_read().map_err(fault)?;
     let meta = transaction.open_table(META).map_err(fault)?;
     let stored = meta.get(SCHEMA_KEY).map_err(fault)?;
@@ -257,16 +274,17 @@ pub fn facts(db: &Database) -> Result<Facts, Fault> {
                 .try_into()
                 .map_err(|_| fixed(WRITTEN_KEY))?,
         ),
+        schema: schema(db)?.unwrap_or(SCHEMA),
     })
 }
 
 const META_NAME: &str = "meta";
 
-fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+pub fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
     TableDefinition::new(table.as_str())
 }
 
-fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
+pub fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut transaction = db.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     // A second sync, after which the file says for sure which commit is its last: damage to that one
@@ -276,11 +294,11 @@ fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
     Ok(transaction)
 }
 
-fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+pub fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
     sealed_by(SCHEMA, table, key, value)
 }
 
-fn sealed_by(version: u8, table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+pub fn sealed_by(version: u8, table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(LEAD + value.len());
     sealed.push(version);
     sealed.extend(check(table, key, version, value).to_le_bytes());
@@ -294,17 +312,8 @@ fn verified<'a>(table: &str, key: &[u8], stored: &'a [u8]) -> Option<Cow<'a, [u8
     let (found, value) = rest.split_first_chunk()?;
     let expected = check(table, key, version, value);
     let is_known = (1..=SCHEMA).contains(&version);
-    (is_known && u32::from_le_bytes(*found) == expected).then(|| upgraded(table, version, value))
-}
-
-/// The value as this version writes it. The first had none of what branches, turns and handles end in:
-/// an `Option`, or a number of seconds.
-fn upgraded<'a>(table: &str, version: u8, value: &'a [u8]) -> Cow<'a, [u8]> {
-    let grown = [Table::Branches, Table::Turns, Table::Handles].map(Table::as_str);
-    if version == 1 && grown.contains(&table) {
-        return Cow::Owned([value, &[0]].concat());
-    }
-    Cow::Borrowed(value)
+    (is_known && u32::from_le_bytes(*found) == expected)
+        .then(|| former::upgraded(table, version, value))
 }
 
 fn check(table: &str, key: &[u8], version: u8, value: &[u8]) -> u32 {
@@ -381,93 +390,5 @@ mod tests {
 
             assert_eq!(verified("turns", b"key", &flipped), None, "bit {bit}");
         }
-    }
-
-    /// Records as the first version wrote them: each field of theirs in its order.
-    fn first_records() -> [(&'static str, Vec<u8>, Vec<u8>); 3] {
-        use crate::clock::Moment;
-        use crate::store::Seen;
-        use crate::store::record::{Cut, Phase, Times};
-
-        let bytes = "a value can be written down";
-        let known = ([7_u8; 32], Moment(9), vec!["conv_1"], None::<&str>);
-        let held = ("th_1", [1_u8; 16], Vec::<[u8; 8]>::new(), [2_u8; 32], true);
-        let rest = (None::<Seen>, Vec::<[u8; 16]>::new(), None::<u64>);
-        let branch = postcard::to_allocvec(&(known, held, rest)).expect(bytes);
-        let asked = ([7_u8; 32], [3_u8; 32], None::<[u8; 32]>, "conv_1");
-        let stands = (4_u64, Some("th_1"), [5_u8; 16], Seen::default());
-        let tips = ([1_u8; 16], [6_u8; 16], Vec::<[u8; 8]>::new());
-        let end = (Cut::At(None), Phase::Answered([8; 32]), Times::default());
-        let turn = postcard::to_allocvec(&(asked, stands, tips, end)).expect(bytes);
-        let handle = postcard::to_allocvec(&(4_u64, true)).expect(bytes);
-        [
-            ("branches", 4_u64.to_be_bytes().to_vec(), branch),
-            ("turns", 5_u64.to_be_bytes().to_vec(), turn),
-            ("handles", [&[7; 32][..], b"conv_1"].concat(), handle),
-        ]
-    }
-
-    fn first_version() -> Database {
-        let db = Database::builder()
-            .create_with_backend(redb::backends::InMemoryBackend::new())
-            .unwrap();
-        let transaction = db.begin_write().unwrap();
-        {
-            let mut meta = transaction.open_table(META).unwrap();
-            let facts: [(&str, &[u8]); 3] = [
-                (SCHEMA_KEY, &[]),
-                (SALT_KEY, &[9; 32]),
-                (WRITTEN_KEY, &[0; 8]),
-            ];
-            for (key, value) in facts {
-                let sealed = sealed_by(1, META_NAME, key.as_bytes(), value);
-                meta.insert(key, sealed.as_slice()).unwrap();
-            }
-            for (table, key, value) in first_records() {
-                let definition: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(table);
-                let sealed = sealed_by(1, table, &key, &value);
-                let mut table = transaction.open_table(definition).unwrap();
-                table.insert(key.as_slice(), sealed.as_slice()).unwrap();
-            }
-        }
-        transaction.commit().unwrap();
-        db
-    }
-
-    #[test]
-    fn a_state_of_the_first_version_is_read_and_written_on() {
-        use crate::store::Restored;
-
-        let db = first_version();
-        let mut restored = Restored::default();
-        read(&db, &mut |table, key, value| {
-            restored.take(table, key, value)
-        })
-        .unwrap();
-        let write_on = Write {
-            table: Table::Conversations,
-            key: vec![7; 40],
-            value: Some(vec![1, 2]),
-        };
-        write(&db, [&write_on], 5).unwrap();
-        let mut tables = Vec::new();
-        read(&db, &mut |table, _, _| {
-            tables.push(table);
-            Ok(())
-        })
-        .unwrap();
-
-        let rested = &restored.branches[0];
-        let branch = rested.line.branch(true);
-        assert_eq!((rested.id.0, branch.form), (4, None));
-        assert_eq!(branch.thread.as_ref().unwrap().to_string(), "th_1");
-        let (_, turn) = &restored.turns[0];
-        assert_eq!((turn.branch, &turn.kept), (4, &None));
-        let (_, leads) = &restored.handles[0];
-        assert_eq!((leads.branch.0, leads.delta, leads.created), (4, true, 0));
-        let begun = Table::ALL
-            .into_iter()
-            .filter(|table| *table != Table::Paces);
-        assert_eq!(tables, begun.collect::<Vec<_>>());
     }
 }

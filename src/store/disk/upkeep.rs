@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use redb::{Builder, Database, StorageBackend};
 
-use super::records::{self, Read, SCHEMA, fault};
+use super::records::{self, Read, fault};
 use super::{Error, Facts, Fault, Folder, Held, begins_as_ours, unpanicked, unwritten, verified};
 use crate::store::backend::{Table, Write};
 
@@ -41,7 +41,7 @@ pub struct Compacted {
 
 impl Report {
     pub fn schema(&self) -> Option<u8> {
-        self.facts.is_some().then_some(SCHEMA)
+        self.facts.as_ref().map(|facts| facts.schema)
     }
 }
 

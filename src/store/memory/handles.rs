@@ -3,66 +3,57 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use dashmap::DashMap;
-use sha2::{Digest, Sha256};
 
 use super::{PARTS, Slot, Store, put, take};
 use crate::clock::Moment;
-use crate::ids::{Handle, cut};
+use crate::ids::Handle;
 use crate::store::backend::{Table, Write};
 use crate::store::record;
-use crate::store::{BranchId, HandleKey, HandleRecord, State};
+use crate::store::{BranchId, HandleHash, HandleKey, HandleRecord, State};
 
 /// How many names may lead to one branch; the oldest make room.
 const HANDLES_PER_BRANCH: usize = 16;
 
-/// Where names lead, each known by the beginning of a hash: names are long, and nobody lists them.
+/// Where names lead.
 #[derive(Debug)]
-pub struct Handles(DashMap<Name, HandleRecord>);
-
-/// 128 bits, so that nobody finds two names that are taken for one.
-type Name = [u8; 16];
+pub struct Handles(DashMap<HandleHash, HandleRecord>);
 
 impl Handles {
     pub fn with_room(room: usize) -> Self {
         Self(DashMap::with_capacity_and_shard_amount(room, PARTS))
     }
 
-    pub fn insert(&self, key: &HandleKey, record: HandleRecord) {
-        self.0.insert(name(key), record);
+    pub fn insert(&self, hash: HandleHash, record: HandleRecord) {
+        self.0.insert(hash, record);
     }
 
-    fn leads_to(&self, key: &HandleKey) -> Option<HandleRecord> {
-        self.0.get(&name(key)).map(|record| *record)
+    pub fn leads_to(&self, hash: HandleHash) -> Option<HandleRecord> {
+        self.0.get(&hash).map(|record| *record)
     }
 
     /// Where it leads by now, if to nothing yet then here.
-    fn insert_new(&self, key: &HandleKey, record: HandleRecord) -> HandleRecord {
-        *self.0.entry(name(key)).or_insert(record)
+    fn insert_new(&self, hash: HandleHash, record: HandleRecord) -> HandleRecord {
+        *self.0.entry(hash).or_insert(record)
     }
 
-    fn end_delta(&self, key: &HandleKey) -> Option<HandleRecord> {
-        let mut record = self.0.get_mut(&name(key))?;
+    fn end_delta(&self, hash: HandleHash) -> Option<HandleRecord> {
+        let mut record = self.0.get_mut(&hash)?;
         record.delta = false;
         Some(*record)
     }
 
-    /// Whether it led there.
-    fn remove(&self, key: &HandleKey, branch: BranchId) -> bool {
-        let leads_there = |_: &Name, record: &HandleRecord| record.branch == branch;
-        self.0.remove_if(&name(key), leads_there).is_some()
+    /// What is taken away, if it led there.
+    fn remove(&self, hash: HandleHash, branch: BranchId) -> Option<HandleRecord> {
+        let taken = self
+            .0
+            .remove_if(&hash, |_, record| record.branch == branch)?;
+        Some(taken.1)
     }
-}
-
-fn name((tenant, handle): &HandleKey) -> Name {
-    let hash = Sha256::new()
-        .chain_update(tenant.0)
-        .chain_update(handle.0.as_bytes());
-    cut(&hash.finalize().into())
 }
 
 impl Store {
     pub fn handle(&self, key: &HandleKey) -> Option<HandleRecord> {
-        self.handles.leads_to(key)
+        self.handles.leads_to(HandleHash::of(key))
     }
 
     /// Makes a handle lead to this branch, unless the branch is forgotten.
@@ -77,8 +68,7 @@ impl Store {
             self.drop_handle(&(tenant, dropped), slot.id);
         }
         let key = (tenant, handle.clone());
-        let record = self.leads_to(&key, slot, delta);
-        self.lead(&key, record, slot);
+        self.lead(&key, slot, delta);
         if !self.branches.contains_key(&slot.id) {
             self.drop_handle(&key, slot.id);
         }
@@ -87,13 +77,14 @@ impl Store {
     /// Makes a handle lead to this branch unless it leads to one already.
     pub fn claim_handle(&self, handle: &Handle, slot: &Slot, delta: bool) -> bool {
         let key = (slot.look(|branch| branch.tenant), handle.clone());
-        let record = self.leads_to(&key, slot, delta);
-        if let Some(known) = self.handle(&key)
+        let hash = HandleHash::of(&key);
+        let record = self.leads_to((&key, hash), slot, delta);
+        if let Some(known) = self.handles.leads_to(hash)
             && !self.branches.contains_key(&known.branch)
         {
             self.drop_handle(&key, known.branch);
         }
-        let claimed = self.handles.insert_new(&key, record) == record;
+        let claimed = self.handles.insert_new(hash, record) == record;
         if claimed {
             self.change(slot, |branch| branch.handles.push(handle.clone()));
         }
@@ -101,8 +92,13 @@ impl Store {
     }
 
     /// A name keeps the time when it was first used.
-    fn leads_to(&self, key: &HandleKey, slot: &Slot, delta: bool) -> HandleRecord {
-        let created = self.handle(key).map(|leads| leads.created);
+    fn leads_to(
+        &self,
+        (key, hash): (&HandleKey, HandleHash),
+        slot: &Slot,
+        delta: bool,
+    ) -> HandleRecord {
+        let created = self.handles.leads_to(hash).map(|leads| leads.created);
         let made = || self.conversations.made_at(key);
         HandleRecord {
             branch: slot.id,
@@ -115,11 +111,13 @@ impl Store {
 
     /// Makes a handle lead to a branch. The backend learns of it no sooner than of the branch: a
     /// conversation whose new thread never came about is still found where it was.
-    fn lead(&self, key: &HandleKey, record: HandleRecord, slot: &Slot) {
+    fn lead(&self, key: &HandleKey, slot: &Slot, delta: bool) {
+        let hash = HandleHash::of(key);
         let _links = self.links();
-        self.handles.insert(key, record);
+        let record = self.leads_to((key, hash), slot, delta);
+        self.handles.insert(hash, record);
         if slot.is_written() {
-            self.backend.queue(vec![put_handle(key, record)]);
+            self.backend.queue(vec![put_handle(hash, record)]);
         }
     }
 
@@ -132,24 +130,25 @@ impl Store {
         if !self.handle(key).is_some_and(|record| record.delta) {
             return;
         }
+        let hash = HandleHash::of(key);
         let _links = self.links();
-        let Some(record) = self.handles.end_delta(key) else {
+        let Some(record) = self.handles.end_delta(hash) else {
             return;
         };
         if self
             .kept(record.branch)
             .is_some_and(|slot| slot.is_written())
         {
-            self.backend.queue(vec![put_handle(key, record)]);
+            self.backend.queue(vec![put_handle(hash, record)]);
         }
     }
 
     /// Forgets a handle, if it leads to this branch.
     pub fn drop_handle(&self, key: &HandleKey, id: BranchId) {
+        let hash = HandleHash::of(key);
         let _links = self.links();
-        if self.handles.remove(key, id) {
-            let key = record::handle_key(key);
-            self.backend.queue(vec![take(Table::Handles, key)]);
+        if let Some(record) = self.handles.remove(hash, id) {
+            self.backend.queue(vec![take_handle(hash, record)]);
         }
     }
 
@@ -164,7 +163,11 @@ impl Store {
     }
 }
 
-pub fn put_handle(key: &HandleKey, record: HandleRecord) -> Write {
-    let value = record::handle_value(record);
-    put(Table::Handles, record::handle_key(key), value)
+pub fn put_handle(hash: HandleHash, record: HandleRecord) -> Write {
+    let key = record::handle_key(hash, record.created);
+    put(Table::Handles, key, record::handle_value(record))
+}
+
+pub fn take_handle(hash: HandleHash, record: HandleRecord) -> Write {
+    take(Table::Handles, record::handle_key(hash, record.created))
 }

@@ -18,7 +18,7 @@ use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Table, Unwritten, Write};
 use crate::store::conversations::Conversations;
 use crate::store::record::{self, Turn, TurnId};
-use crate::store::{Branch, BranchId, Lease, PASSED, State};
+use crate::store::{Branch, BranchId, HandleHash, Lease, PASSED, State};
 
 use handles::Handles;
 use order::Order;
@@ -225,9 +225,10 @@ impl Store {
             tenant, handles, ..
         } = record.branch();
         for name in handles {
-            let key = (tenant, name);
-            let leads_here = self.handle(&key).filter(|leads| leads.branch == slot.id);
-            unit.extend(leads_here.map(|leads| handles::put_handle(&key, leads)));
+            let hash = HandleHash::of(&(tenant, name));
+            let leads = self.handles.leads_to(hash);
+            let leads_here = leads.filter(|leads| leads.branch == slot.id);
+            unit.extend(leads_here.map(|leads| handles::put_handle(hash, leads)));
         }
         self.backend.queue(unit);
         changed

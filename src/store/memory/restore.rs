@@ -6,17 +6,16 @@ use std::thread;
 
 use dashmap::DashMap;
 
-use super::handles::Handles;
+use super::handles::{Handles, take_handle};
 use super::points::Points;
-use super::{PARTS, Slot, Store, take};
+use super::{PARTS, Slot, Store};
 use crate::ids::Fingerprint;
-use crate::store::backend::Table;
-use crate::store::record::{self, Rested};
-use crate::store::{BranchId, HandleKey, HandleRecord};
+use crate::store::record::Rested;
+use crate::store::{BranchId, HandleHash, HandleRecord};
 
 impl Store {
     /// Takes up what an earlier process has left, before anybody asks.
-    pub fn restore(&mut self, mut branches: Vec<Rested>, handles: &[(HandleKey, HandleRecord)]) {
+    pub fn restore(&mut self, mut branches: Vec<Rested>, handles: &[(HandleHash, HandleRecord)]) {
         branches.sort_unstable_by_key(|branch| (branch.used, branch.id));
         let newest = branches.iter().map(|branch| branch.id.0 + 1).max();
         self.next_branch
@@ -60,13 +59,12 @@ impl Store {
         slot
     }
 
-    fn lead_again(&self, handles: &[(HandleKey, HandleRecord)]) {
-        for (key, leads) in handles {
+    fn lead_again(&self, handles: &[(HandleHash, HandleRecord)]) {
+        for (hash, leads) in handles {
             if self.branches.contains_key(&leads.branch) {
-                self.handles.insert(key, *leads);
+                self.handles.insert(*hash, *leads);
             } else {
-                let key = record::handle_key(key);
-                self.backend.queue(vec![take(Table::Handles, key)]);
+                self.backend.queue(vec![take_handle(*hash, *leads)]);
             }
         }
     }

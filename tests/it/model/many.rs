@@ -8,7 +8,7 @@ use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::ids::{Handle, Tenant};
 use chaturdata_proxy::store::backend::{Nowhere, Table};
 use chaturdata_proxy::store::{
-    Bounds, Branch, BranchId, HandleRecord, Restored, State, Store, record,
+    Bounds, Branch, BranchId, HandleHash, HandleRecord, Restored, State, Store, record,
 };
 use chaturdata_proxy::upstream::ThreadId;
 use tokio::time::advance;
@@ -142,7 +142,7 @@ async fn thousands_that_an_earlier_process_has_left_are_all_found_again() {
             delta: true,
             created: id,
         };
-        let key = record::handle_key(&(Tenant([1; 32]), name(number)));
+        let key = record::handle_key(HandleHash::of(&(Tenant([1; 32]), name(number))), id);
         let value = record::handle_value(leads);
         restored.take(Table::Handles, &key, &value).unwrap();
         // The last name leads nowhere.

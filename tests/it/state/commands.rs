@@ -87,7 +87,7 @@ fn a_good_state_is_said_to_be_good() {
     assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
     let lines: Vec<&str> = run.out.lines().collect();
     assert!(
-        lines[0].contains(" bytes, schema 2, last written 20"),
+        lines[0].contains(" bytes, schema 3, last written 20"),
         "{}",
         run.out
     );

@@ -62,8 +62,8 @@ fn written_again(table: Table, key: &[u8], value: &[u8]) {
         Table::Handles => {
             let (handle, leads_to) = record::read_handle(key, value).expect(READ);
             let written = record::handle_value(leads_to);
-            let again = record::read_handle(&record::handle_key(&handle), &written);
-            assert_eq!(again, Ok((handle, leads_to)));
+            let key = record::handle_key(handle, leads_to.created);
+            assert_eq!(record::read_handle(&key, &written), Ok((handle, leads_to)));
         }
         Table::Turns => {
             let (id, turn) = record::read_turn(key, value).expect(READ);
@@ -74,7 +74,7 @@ fn written_again(table: Table, key: &[u8], value: &[u8]) {
         Table::Conversations => {
             let (handle, made) = record::read_conversation(key, value).expect(READ);
             let written = record::conversation_value(made);
-            let again = record::read_conversation(&record::handle_key(&handle), &written);
+            let again = record::read_conversation(&record::conversation_key(&handle), &written);
             assert_eq!(again, Ok((handle, made)));
         }
         Table::Paces => {

@@ -1,0 +1,264 @@
+//! What the versions before this one have left in a file, and how it becomes what this one writes.
+
+use std::borrow::Cow;
+
+use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
+
+use super::records::{self, fault};
+use super::{Fault, unwritten};
+use crate::store::backend::Table;
+use crate::store::record::{self, Unreadable};
+use crate::store::{BranchId, HandleHash, HandleRecord};
+
+/// Where the first two versions kept handles: in the order of their names, each with its time.
+const HANDLES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(HANDLES_NAME);
+const HANDLES_NAME: &str = "handles";
+
+/// The value as the second version wrote it. The first had none of what branches, turns and handles end
+/// in: an `Option`, or a number of seconds.
+pub fn upgraded<'a>(table: &str, version: u8, value: &'a [u8]) -> Cow<'a, [u8]> {
+    let grown = [
+        Table::Branches.as_str(),
+        Table::Turns.as_str(),
+        HANDLES_NAME,
+    ];
+    if version == 1 && grown.contains(&table) {
+        return Cow::Owned([value, &[0]].concat());
+    }
+    Cow::Borrowed(value)
+}
+
+/// Whether handles are kept as the first two versions did.
+pub fn has_handles(transaction: &ReadTransaction) -> Result<bool, Fault> {
+    match transaction.open_table(HANDLES) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(false),
+        handles => handles.map(|_| true).map_err(fault),
+    }
+}
+
+/// Hands over every one of them as this version writes it; `None` stands for one that is not whole.
+pub fn each_handle(
+    transaction: &ReadTransaction,
+    mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let handles = transaction.open_table(HANDLES).map_err(fault)?;
+    records::each_of(HANDLES_NAME, &handles, |key, value| {
+        match value.and_then(|value| hashed(key, value).ok()) {
+            Some((key, value)) => take(&key, Some(&value)),
+            None => take(key, None),
+        }
+    })
+}
+
+fn hashed(key: &[u8], value: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Unreadable> {
+    let (branch, delta, created) = record::value_of(value)?;
+    let hash = HandleHash::of(&record::read_conversation_key(key)?);
+    let value = record::handle_value(HandleRecord {
+        branch: BranchId(branch),
+        delta,
+        created,
+    });
+    Ok((record::handle_key(hash, created), value))
+}
+
+/// Makes a file of an earlier version one of this version, as a whole: a crash leaves the one or the
+/// other.
+pub fn bring_up(db: &Database) -> Result<(), Fault> {
+    let reading = db.begin_read().map_err(fault)?;
+    if !has_handles(&reading)? {
+        return Ok(());
+    }
+    let mut handles = Vec::new();
+    each_handle(&reading, |key, value| {
+        let whole = value.map(|value| (key.to_vec(), value.to_vec()));
+        handles.push(whole.ok_or_else(|| Fault::Damaged(format!("a record of {HANDLES_NAME}")))?);
+        Ok(())
+    })?;
+    // Neighbours share pages.
+    handles.sort_unstable();
+    let facts = records::facts(db)?;
+    let replace = || {
+        let transaction = records::transaction(db)?;
+        records::lay_out(&transaction, &facts)?;
+        {
+            let mut table = transaction.open_table(records::definition(Table::Handles))?;
+            for (key, value) in &handles {
+                let sealed = records::sealed(Table::Handles.as_str(), key, value);
+                table.insert(key.as_slice(), sealed.as_slice())?;
+            }
+        }
+        transaction.delete_table(HANDLES)?;
+        transaction.commit()?;
+        Ok(())
+    };
+    replace().map_err(|error: redb::Error| unwritten(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::TableHandle;
+    use redb::backends::InMemoryBackend;
+
+    use super::super::{Held, open};
+    use super::*;
+    use crate::clock::Moment;
+    use crate::ids::{Handle, Tenant};
+    use crate::store::backend::Write;
+    use crate::store::record::{Cut, Phase, Times};
+    use crate::store::{Restored, Seen};
+
+    /// Records as the first version wrote them: each field of theirs in its order.
+    fn first_records() -> [(&'static str, Vec<u8>, Vec<u8>); 3] {
+        let bytes = "a value can be written down";
+        let known = ([7_u8; 32], Moment(9), vec!["conv_1"], None::<&str>);
+        let held = ("th_1", [1_u8; 16], Vec::<[u8; 8]>::new(), [2_u8; 32], true);
+        let rest = (None::<Seen>, Vec::<[u8; 16]>::new(), None::<u64>);
+        let branch = postcard::to_allocvec(&(known, held, rest)).expect(bytes);
+        let asked = ([7_u8; 32], [3_u8; 32], None::<[u8; 32]>, "conv_1");
+        let stands = (4_u64, Some("th_1"), [5_u8; 16], Seen::default());
+        let tips = ([1_u8; 16], [6_u8; 16], Vec::<[u8; 8]>::new());
+        let end = (Cut::At(None), Phase::Answered([8; 32]), Times::default());
+        let turn = postcard::to_allocvec(&(asked, stands, tips, end)).expect(bytes);
+        let handle = postcard::to_allocvec(&(4_u64, true)).expect(bytes);
+        [
+            ("branches", 4_u64.to_be_bytes().to_vec(), branch),
+            ("turns", 5_u64.to_be_bytes().to_vec(), turn),
+            ("handles", [&[7; 32][..], b"conv_1"].concat(), handle),
+        ]
+    }
+
+    /// As the second wrote them.
+    fn second_records() -> [(&'static str, Vec<u8>, Vec<u8>); 3] {
+        first_records().map(|(table, key, value)| {
+            let end: &[u8] = if table == "handles" { &[77] } else { &[0] };
+            (table, key, [&value, end].concat())
+        })
+    }
+
+    fn written_by(
+        version: u8,
+        records: [(&'static str, Vec<u8>, Vec<u8>); 3],
+    ) -> Held<InMemoryBackend> {
+        let file = Held::new(InMemoryBackend::new()).unwrap();
+        file.let_through().unwrap();
+        let db = Database::builder()
+            .create_with_backend(file.clone())
+            .unwrap();
+        let transaction = db.begin_write().unwrap();
+        let facts: [(&str, &[u8]); 3] = [("schema", &[]), ("salt", &[9; 32]), ("written", &[0; 8])];
+        for (key, value) in facts {
+            let definition = TableDefinition::<&str, &[u8]>::new("meta");
+            let sealed = records::sealed_by(version, "meta", key.as_bytes(), value);
+            let mut meta = transaction.open_table(definition).unwrap();
+            meta.insert(key, sealed.as_slice()).unwrap();
+        }
+        for (name, key, value) in records {
+            let definition = TableDefinition::<&[u8], &[u8]>::new(name);
+            let sealed = records::sealed_by(version, name, &key, &value);
+            let mut table = transaction.open_table(definition).unwrap();
+            table.insert(key.as_slice(), sealed.as_slice()).unwrap();
+        }
+        // The first knew none that were made before anything was said in them.
+        if version > 1 {
+            let definition = records::definition(Table::Conversations);
+            transaction.open_table(definition).unwrap();
+        }
+        transaction.commit().unwrap();
+        db.close().unwrap();
+        file
+    }
+
+    /// Opens it, and says what it holds and which tables it has by then.
+    fn opened(file: &Held<InMemoryBackend>, version: u8) -> (Restored, Vec<String>, Database) {
+        let mut restored = Restored::default();
+        let (db, facts) = open(file.clone(), &mut |table, key, value| {
+            restored.take(table, key, value)
+        })
+        .unwrap();
+        assert_eq!((facts.salt, facts.schema), ([9; 32], version));
+        let transaction = db.begin_read().unwrap();
+        let tables = transaction.list_tables().unwrap();
+        let mut tables: Vec<String> = tables.map(|table| table.name().to_owned()).collect();
+        tables.sort();
+        (restored, tables, db)
+    }
+
+    fn is_what_was_written(restored: &Restored, created: u64) {
+        let [rested] = restored.branches.as_slice() else {
+            panic!("{:?}", restored.branches);
+        };
+        let branch = rested.line.branch(true);
+        assert_eq!((rested.id.0, branch.form), (4, None));
+        assert_eq!(branch.thread.as_ref().unwrap().to_string(), "th_1");
+        let [(_, turn)] = restored.turns.as_slice() else {
+            panic!("{:?}", restored.turns);
+        };
+        assert_eq!((turn.branch, &turn.kept), (4, &None));
+        let leads = HandleRecord {
+            branch: BranchId(4),
+            delta: true,
+            created,
+        };
+        let key = (Tenant([7; 32]), Handle("conv_1".into()));
+        assert_eq!(restored.handles, [(HandleHash::of(&key), leads)]);
+    }
+
+    #[test]
+    fn a_state_of_an_earlier_version_is_read_and_written_on_as_one_of_this() {
+        for (version, records, created) in [(1, first_records(), 0), (2, second_records(), 77)] {
+            let file = written_by(version, records);
+
+            let (before, tables, db) = opened(&file, version);
+            is_what_was_written(&before, created);
+            assert_eq!(
+                tables,
+                [
+                    "branches",
+                    "conversations",
+                    "meta",
+                    "names",
+                    "paces",
+                    "turns"
+                ]
+            );
+            let write_on = Write {
+                table: Table::Conversations,
+                key: [&[7; 32][..], b"conv_2"].concat(),
+                value: Some(vec![1, 2]),
+            };
+            records::write(&db, [&write_on], 5).unwrap();
+            db.close().unwrap();
+
+            let (after, _, _db) = opened(&file, records::SCHEMA);
+            is_what_was_written(&after, created);
+            assert_eq!(after.conversations.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_state_that_was_brought_up_is_newer_than_earlier_versions_read() {
+        let file = written_by(2, second_records());
+        let (_, _, db) = opened(&file, 2);
+
+        let transaction = db.begin_read().unwrap();
+        let definition = TableDefinition::<&str, &[u8]>::new("meta");
+        let meta = transaction.open_table(definition).unwrap();
+        for fact in ["schema", "salt", "written"] {
+            let stored = meta.get(fact).unwrap().unwrap();
+            assert_eq!(stored.value().first(), Some(&records::SCHEMA), "{fact}");
+        }
+    }
+
+    #[test]
+    fn a_handle_of_an_earlier_version_that_is_not_whole_is_seen() {
+        let mut records = second_records();
+        records[2].2.push(0);
+        let file = written_by(2, records);
+
+        let opened = open(file, &mut |table, key, value| {
+            Restored::default().take(table, key, value)
+        });
+
+        assert!(matches!(opened, Err(Fault::Damaged(_))), "{opened:?}");
+    }
+}
