@@ -4,11 +4,10 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use process::{Folder, Held, free_address};
-use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use crate::caller::Pool;
@@ -16,8 +15,8 @@ use crate::caller::Pool;
 /// A proxy, with the sandbox behind it. Both end with this.
 pub struct Proxy {
     pub pool: Pool,
-    child: Child,
-    _sandbox: Child,
+    process: Process,
+    _sandbox: Process,
     _folder: Folder,
 }
 
@@ -42,8 +41,8 @@ impl Proxy {
             .args(["sandbox", "--listen", &upstream.to_string(), "--script"])
             .arg(&script)
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()?;
+        let sandbox = Process(sandbox);
         let address = free_address()?;
         let mut command = match start.group {
             None => Command::new(start.binary),
@@ -60,15 +59,14 @@ impl Proxy {
             .args(["--upstream-url", &format!("http://{upstream}")])
             .arg("--state-dir")
             .arg(folder.path().join("state"))
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
+            .stderr(Stdio::null());
         for (key, value) in start.settings {
             let name = key.to_uppercase().replace('.', "__");
             command.env(format!("CHATURDATA_PROXY_{name}"), value);
         }
         let proxy = Self {
             pool: Pool::new(address),
-            child: command.spawn()?,
+            process: Process(command.spawn()?),
             _sandbox: sandbox,
             _folder: folder,
         };
@@ -78,7 +76,7 @@ impl Proxy {
     }
 
     pub fn held(&self) -> io::Result<Held> {
-        Held::by(self.child.id().ok_or(io::ErrorKind::NotFound)?)
+        Held::by(self.process.0.id())
     }
 
     /// A value that the proxy counts.
@@ -94,7 +92,19 @@ impl Proxy {
     }
 
     pub fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        matches!(self.process.0.try_wait(), Ok(None))
+    }
+}
+
+/// One that ends with this. Not the runtime's own kind of process: that is a feature of the runtime which
+/// the proxy does without, so that the proxy would be built a second time for its sake.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
