@@ -4,7 +4,7 @@
 //! that ended in 2021; their key is one. The program believes it because of `SSL_CERT_FILE`.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use crate::binary::{Program, exchange};
@@ -27,8 +27,8 @@ const ANSWER: &str = r#"{"thread_id":"th_1","run_status":{"status":"completed"},
 /// What each connection to it brought, once decrypted.
 type Brought = Arc<Mutex<Vec<String>>>;
 
-/// An upstream that shows this certificate; its port.
-fn showing(certificate: &[u8]) -> (u16, Brought) {
+/// An upstream that shows this certificate, and closes or keeps each connection; its port.
+fn showing(certificate: &[u8], connection: &'static str) -> (u16, Brought) {
     let config = rustls::ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(
@@ -43,28 +43,64 @@ fn showing(certificate: &[u8]) -> (u16, Brought) {
     let seen = brought.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
-            let mut session = rustls::Stream::new(&mut tls, &mut stream);
-            let mut bytes = [0; 4096];
-            let read = session.read(&mut bytes).unwrap_or_default();
-            let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
-            seen.lock().unwrap().push(text);
-            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: ";
-            let answer = format!("{head}{}\r\n\r\n{ANSWER}", ANSWER.len());
-            let _ = session.write_all(answer.as_bytes());
-            tls.send_close_notify();
-            let _ = tls.complete_io(&mut stream);
+            let tls = rustls::ServerConnection::new(config.clone()).unwrap();
+            let (stream, seen) = (stream.unwrap(), seen.clone());
+            std::thread::spawn(move || answering(tls, stream, connection, &seen));
         }
     });
     (port, brought)
 }
 
-/// What a caller hears of an upstream with this certificate, and what the upstream has seen.
-fn asked(certificate: &[u8]) -> (String, Vec<String>) {
+/// Answers what comes on one connection.
+fn answering(
+    mut tls: rustls::ServerConnection,
+    mut stream: TcpStream,
+    connection: &str,
+    seen: &Mutex<Vec<String>>,
+) {
+    let number = {
+        let mut seen = seen.lock().unwrap();
+        seen.push(String::new());
+        seen.len() - 1
+    };
+    let mut session = rustls::Stream::new(&mut tls, &mut stream);
+    let mut request = String::new();
+    let mut bytes = [0; 4096];
+    while let Ok(read @ 1..) = session.read(&mut bytes) {
+        let text = String::from_utf8_lossy(&bytes[..read]);
+        seen.lock().unwrap()[number].push_str(&text);
+        request.push_str(&text);
+        if !is_whole(&request) {
+            continue;
+        }
+        request.clear();
+        let head = format!("HTTP/1.1 200 OK\r\nConnection: {connection}\r\nContent-Length: ");
+        let answer = format!("{head}{}\r\n\r\n{ANSWER}", ANSWER.len());
+        let _ = session.write_all(answer.as_bytes());
+        if connection == "close" {
+            break;
+        }
+    }
+    tls.send_close_notify();
+    let _ = tls.complete_io(&mut stream);
+}
+
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let head = head.to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= length.map_or(0, |length| length.parse().unwrap())
+}
+
+/// What a caller hears of an upstream with this certificate, and what each connection to that has brought.
+fn asked(certificate: &[u8], connection: &'static str, times: usize) -> (String, Vec<String>) {
     // An error says that there is a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (port, brought) = showing(certificate);
+    let (port, brought) = showing(certificate, connection);
     let program = Program::with(&[
         ("SSL_CERT_FILE", AUTHORITY),
         ("CHATURDATA_PROXY_PACE__INTERVAL", "30ms"),
@@ -73,30 +109,43 @@ fn asked(certificate: &[u8]) -> (String, Vec<String>) {
     let url = format!("https://localhost:{port}");
     let proxy = program.serve(&["--upstream-url", &url]).listened_to();
     let body = r#"{"model":"m","messages":[{"role":"user","content":"hello"}]}"#;
-    let answer = exchange(
-        proxy.address,
-        &format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        ),
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
     );
+    let mut answer = String::new();
+    for _ in 0..times {
+        answer = exchange(proxy.address, &request);
+    }
     let brought = brought.lock().unwrap().clone();
     (answer, brought)
 }
 
 #[test]
 fn a_certificate_that_holds_is_believed() {
-    let (answer, brought) = asked(GOOD);
+    let (answer, brought) = asked(GOOD, "close", 1);
 
     assert!(answer.contains("over TLS"), "{answer}");
     assert!(brought[0].contains(KEY) && brought[0].starts_with("POST /api/newMessage"));
 }
 
 #[test]
+fn a_connection_that_is_kept_is_used_again() {
+    let (answer, brought) = asked(GOOD, "keep-alive", 3);
+
+    assert!(answer.contains("over TLS"), "{answer}");
+    let [posts, reads] = brought.as_slice() else {
+        panic!("{} connections", brought.len());
+    };
+    assert_eq!(posts.matches("POST /api/newMessage").count(), 3, "{posts}");
+    assert_eq!(reads.matches("GET /api/getThread").count(), 3, "{reads}");
+}
+
+#[test]
 fn a_certificate_of_another_name_gets_no_byte_and_no_second_try() {
-    let (answer, brought) = asked(OTHER_NAME);
+    let (answer, brought) = asked(OTHER_NAME, "close", 1);
 
     assert!(answer.contains("upstream_unreachable"), "{answer}");
     assert_eq!(brought, [""]);
@@ -104,7 +153,7 @@ fn a_certificate_of_another_name_gets_no_byte_and_no_second_try() {
 
 #[test]
 fn a_certificate_that_has_expired_gets_no_byte_and_no_second_try() {
-    let (answer, brought) = asked(EXPIRED);
+    let (answer, brought) = asked(EXPIRED, "close", 1);
 
     assert!(answer.contains("upstream_unreachable"), "{answer}");
     assert_eq!(brought, [""]);
