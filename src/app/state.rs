@@ -12,7 +12,7 @@ use crate::config::{self, Config, StoreKind};
 use crate::conversation::salt::Salt;
 use crate::store::Restored;
 use crate::store::backend::{Backend, Nowhere};
-use crate::store::disk::{Disk, Serving};
+use crate::store::disk::{Disk, SCHEMA, Serving};
 
 /// What an earlier process has left, and where this one leaves what it learns.
 pub struct State {
@@ -61,6 +61,13 @@ fn on_disk(dir: &Path) -> Result<State> {
         Some(newest) => Clock::after(newest, Moment(opened.facts.written), Moment::of_wall()),
         None => Clock::at(Moment::of_wall()),
     };
+    let found = opened.facts.schema;
+    if found < SCHEMA {
+        info!(
+            schema = SCHEMA,
+            found, "the state is one of this version now: earlier versions refuse it"
+        );
+    }
     info!(
         is_new = opened.is_new,
         branches = restored.branches.len(),

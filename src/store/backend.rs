@@ -8,11 +8,10 @@ use std::pin::Pin;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
     Branches,
-    /// In the file they are named otherwise than by the first two versions, which knew them otherwise.
     Handles,
     Turns,
     Conversations,
-    /// Made with its first record: a state may have none.
+    /// A state of an earlier version may have none.
     Paces,
 }
 
@@ -28,7 +27,7 @@ impl Table {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Branches => "branches",
-            Self::Handles => "names",
+            Self::Handles => "handles",
             Self::Turns => "turns",
             Self::Conversations => "conversations",
             Self::Paces => "paces",

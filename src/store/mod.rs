@@ -101,7 +101,7 @@ pub type HandleKey = (Tenant, Handle);
 
 /// A handle inside its tenant as it is looked up and written down, since names are long and nobody lists
 /// them: the beginning of a hash, of 128 bits, so that nobody finds two that are taken for one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HandleHash(pub [u8; 16]);
 
 impl HandleHash {

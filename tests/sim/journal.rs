@@ -1,6 +1,6 @@
 //! A backend in memory that can lose what was not flushed, fail, and be gone back to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -62,6 +62,12 @@ impl Journal {
         for ((table, key), value) in content {
             restored.take(*table, key, value).expect("records of ours");
         }
+        let hashes: BTreeSet<_> = restored.handles.iter().map(|(hash, _)| hash).collect();
+        assert_eq!(
+            hashes.len(),
+            restored.handles.len(),
+            "a name stands there twice"
+        );
         restored
     }
 

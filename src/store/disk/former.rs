@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 
 use super::records::{self, fault};
-use super::{Fault, unwritten};
+use super::{Facts, Fault, unwritten};
 use crate::store::backend::Table;
 use crate::store::record::{self, Unreadable};
 use crate::store::{BranchId, HandleHash, HandleRecord};
@@ -31,59 +31,80 @@ pub fn upgraded<'a>(table: &str, version: u8, value: &'a [u8]) -> Cow<'a, [u8]> 
 /// Whether handles are kept as the first two versions did.
 pub fn has_handles(transaction: &ReadTransaction) -> Result<bool, Fault> {
     match transaction.open_table(HANDLES) {
-        Err(TableError::TableDoesNotExist(_)) => Ok(false),
-        handles => handles.map(|_| true).map_err(fault),
+        Err(TableError::TableDoesNotExist(_)) => return Ok(false),
+        handles => handles.map_err(fault)?,
+    };
+    // One takes the other's place as a whole.
+    match transaction.open_table(records::definition(Table::Handles)) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(true),
+        handles => {
+            handles.map_err(fault)?;
+            Err(Fault::Damaged("it has two tables of handles".to_owned()))
+        }
     }
 }
 
-/// Hands over every one of them as this version writes it; `None` stands for one that is not whole.
+/// Hands over every one of them as this version writes it and in the order of this version's keys, behind
+/// those that are not whole, for which `None` stands.
 pub fn each_handle(
     transaction: &ReadTransaction,
     mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let handles = transaction.open_table(HANDLES).map_err(fault)?;
-    records::each_of(HANDLES_NAME, &handles, |key, value| {
-        match value.and_then(|value| hashed(key, value).ok()) {
-            Some((key, value)) => take(&key, Some(&value)),
-            None => take(key, None),
-        }
-    })
+    for (hash, leads) in handles(transaction, |key| take(key, None))? {
+        let key = record::handle_key(hash, leads.created);
+        take(&key, Some(&record::handle_value(leads)))?;
+    }
+    Ok(())
 }
 
-fn hashed(key: &[u8], value: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Unreadable> {
+/// In the order of this version's keys: neighbours share pages. `broken` is told the key of each that is
+/// not whole.
+fn handles(
+    transaction: &ReadTransaction,
+    mut broken: impl FnMut(&[u8]) -> Result<(), Fault>,
+) -> Result<Vec<(HandleHash, HandleRecord)>, Fault> {
+    let table = transaction.open_table(HANDLES).map_err(fault)?;
+    let mut handles = Vec::new();
+    records::each_of(HANDLES_NAME, &table, |key, value| {
+        match value.and_then(|value| read_handle(key, value).ok()) {
+            Some(handle) => handles.push(handle),
+            None => broken(key)?,
+        }
+        Ok(())
+    })?;
+    handles.sort_unstable_by_key(|(hash, leads)| (leads.created, *hash));
+    Ok(handles)
+}
+
+fn read_handle(key: &[u8], value: &[u8]) -> Result<(HandleHash, HandleRecord), Unreadable> {
     let (branch, delta, created) = record::value_of(value)?;
-    let hash = HandleHash::of(&record::read_conversation_key(key)?);
-    let value = record::handle_value(HandleRecord {
+    let leads = HandleRecord {
         branch: BranchId(branch),
         delta,
         created,
-    });
-    Ok((record::handle_key(hash, created), value))
+    };
+    Ok((HandleHash::of(&record::read_conversation_key(key)?), leads))
 }
 
 /// Makes a file of an earlier version one of this version, as a whole: a crash leaves the one or the
 /// other.
-pub fn bring_up(db: &Database) -> Result<(), Fault> {
+pub fn bring_up(db: &Database, facts: &Facts) -> Result<(), Fault> {
     let reading = db.begin_read().map_err(fault)?;
     if !has_handles(&reading)? {
         return Ok(());
     }
-    let mut handles = Vec::new();
-    each_handle(&reading, |key, value| {
-        let whole = value.map(|value| (key.to_vec(), value.to_vec()));
-        handles.push(whole.ok_or_else(|| Fault::Damaged(format!("a record of {HANDLES_NAME}")))?);
-        Ok(())
+    let handles = handles(&reading, |_| {
+        Err(Fault::Damaged(format!("a record of {HANDLES_NAME}")))
     })?;
-    // Neighbours share pages.
-    handles.sort_unstable();
-    let facts = records::facts(db)?;
     let replace = || {
         let transaction = records::transaction(db)?;
-        records::lay_out(&transaction, &facts)?;
+        records::lay_out(&transaction, facts)?;
         {
             let mut table = transaction.open_table(records::definition(Table::Handles))?;
-            for (key, value) in &handles {
-                let sealed = records::sealed(Table::Handles.as_str(), key, value);
+            for (hash, leads) in handles {
+                let key = record::handle_key(hash, leads.created);
+                let value = record::handle_value(leads);
+                let sealed = records::sealed(records::stored_as(Table::Handles), &key, &value);
                 table.insert(key.as_slice(), sealed.as_slice())?;
             }
         }
@@ -135,8 +156,9 @@ mod tests {
         })
     }
 
+    /// As one version has begun it, and one has written to it last.
     fn written_by(
-        version: u8,
+        [begun, last]: [u8; 2],
         records: [(&'static str, Vec<u8>, Vec<u8>); 3],
     ) -> Held<InMemoryBackend> {
         let file = Held::new(InMemoryBackend::new()).unwrap();
@@ -145,8 +167,12 @@ mod tests {
             .create_with_backend(file.clone())
             .unwrap();
         let transaction = db.begin_write().unwrap();
-        let facts: [(&str, &[u8]); 3] = [("schema", &[]), ("salt", &[9; 32]), ("written", &[0; 8])];
-        for (key, value) in facts {
+        let facts: [(&str, u8, &[u8]); 3] = [
+            ("schema", begun, &[]),
+            ("salt", begun, &[9; 32]),
+            ("written", last, &[0; 8]),
+        ];
+        for (key, version, value) in facts {
             let definition = TableDefinition::<&str, &[u8]>::new("meta");
             let sealed = records::sealed_by(version, "meta", key.as_bytes(), value);
             let mut meta = transaction.open_table(definition).unwrap();
@@ -154,12 +180,12 @@ mod tests {
         }
         for (name, key, value) in records {
             let definition = TableDefinition::<&[u8], &[u8]>::new(name);
-            let sealed = records::sealed_by(version, name, &key, &value);
+            let sealed = records::sealed_by(begun, name, &key, &value);
             let mut table = transaction.open_table(definition).unwrap();
             table.insert(key.as_slice(), sealed.as_slice()).unwrap();
         }
         // The first knew none that were made before anything was said in them.
-        if version > 1 {
+        if last > 1 {
             let definition = records::definition(Table::Conversations);
             transaction.open_table(definition).unwrap();
         }
@@ -205,10 +231,15 @@ mod tests {
 
     #[test]
     fn a_state_of_an_earlier_version_is_read_and_written_on_as_one_of_this() {
-        for (version, records, created) in [(1, first_records(), 0), (2, second_records(), 77)] {
-            let file = written_by(version, records);
+        let cases = [
+            ([1, 1], first_records(), 0),
+            ([1, 2], first_records(), 0),
+            ([2, 2], second_records(), 77),
+        ];
+        for (versions, records, created) in cases {
+            let file = written_by(versions, records);
 
-            let (before, tables, db) = opened(&file, version);
+            let (before, tables, db) = opened(&file, versions[1]);
             is_what_was_written(&before, created);
             assert_eq!(
                 tables,
@@ -237,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_state_that_was_brought_up_is_newer_than_earlier_versions_read() {
-        let file = written_by(2, second_records());
+        let file = written_by([2, 2], second_records());
         let (_, _, db) = opened(&file, 2);
 
         let transaction = db.begin_read().unwrap();
@@ -253,7 +284,7 @@ mod tests {
     fn a_handle_of_an_earlier_version_that_is_not_whole_is_seen() {
         let mut records = second_records();
         records[2].2.push(0);
-        let file = written_by(2, records);
+        let file = written_by([2, 2], records);
 
         let opened = open(file, &mut |table, key, value| {
             Restored::default().take(table, key, value)

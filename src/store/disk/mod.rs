@@ -27,7 +27,7 @@ use reserve::{Reserve, Spared};
 /// Everything is read once, so there is little to gain from more.
 const CACHE: usize = 4 << 20;
 
-/// Why a state file is not used. It is left as it is, to the byte.
+/// Why a state file is not used. It is left as it is, to the byte, unless it is writing to it that fails.
 #[derive(Debug)]
 pub struct Error {
     pub path: PathBuf,
@@ -56,7 +56,7 @@ pub enum Fault {
     #[error("cannot be read")]
     Unreadable(#[source] io::Error),
     #[error(
-        "cannot be written; choose another folder with --state-dir, or keep nothing over a restart with store.kind = \"memory\""
+        "cannot be written; make room, choose another folder with --state-dir, or keep nothing over a restart with store.kind = \"memory\""
     )]
     Unwritable(#[source] io::Error),
     #[error("cannot be made: the system gives no random numbers")]
@@ -162,7 +162,7 @@ fn open(storage: impl StorageBackend, read: &mut Read<'_>) -> Result<(Database, 
         Ok((db, facts))
     })?;
     held.let_through().map_err(Fault::Unwritable)?;
-    former::bring_up(&db)?;
+    unpanicked(|| former::bring_up(&db, &facts))?;
     Ok((db, facts))
 }
 

@@ -36,7 +36,7 @@ pub struct Facts {
     pub salt: [u8; 32],
     /// When the last records were written, in milliseconds since the epoch.
     pub written: u64,
-    /// The version of the file as it was found.
+    /// The latest version that has written to the file, as it was found.
     pub schema: u8,
 }
 
@@ -48,7 +48,7 @@ pub fn begin(db: &Database, facts: &Facts) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Makes what tables there are none of, and puts down the facts.
+/// Makes the tables that are missing, and puts down the facts.
 pub fn lay_out(transaction: &WriteTransaction, facts: &Facts) -> Result<(), redb::Error> {
     let mut meta = transaction.open_table(META)?;
     let mut put = |key: &str, value: &[u8]| {
@@ -105,7 +105,7 @@ pub fn write<'a>(
             let key = write.key.as_slice();
             match &write.value {
                 Some(value) => {
-                    let sealed = sealed(write.table.as_str(), key, value);
+                    let sealed = sealed(stored_as(write.table), key, value);
                     table.insert(key, sealed.as_slice())?;
                 }
                 None => {
@@ -223,7 +223,7 @@ pub fn each(
         }
         records => records.map_err(fault)?,
     };
-    each_of(table.as_str(), &records, take)
+    each_of(stored_as(table), &records, take)
 }
 
 /// The same of a table that is open; `name` is what its records are sealed with.
@@ -255,33 +255,45 @@ pub fn facts(db: &Database) -> Result<Facts, Fault> {
         Err(_) => return Err(Fault::Foreign),
         Ok(meta) => meta,
     };
-    let value = |key: &'static str| -> Result<Vec<u8>, Fault> {
+    let mut schema = 0;
+    let mut value = |key: &'static str| -> Result<Vec<u8>, Fault> {
         let stored = meta.get(key).map_err(fault)?;
         let stored = stored.ok_or_else(|| Fault::Damaged(format!("it has no {key}")))?;
         match stored.value().first() {
             Some(version) if *version > SCHEMA => Err(Fault::Newer),
-            _ => verified(META_NAME, key.as_bytes(), stored.value())
-                .map(Cow::into_owned)
-                .ok_or_else(|| Fault::Damaged(format!("its {key}"))),
+            version => {
+                schema = schema.max(version.copied().unwrap_or_default());
+                verified(META_NAME, key.as_bytes(), stored.value())
+                    .map(Cow::into_owned)
+                    .ok_or_else(|| Fault::Damaged(format!("its {key}")))
+            }
         }
     };
     value(SCHEMA_KEY)?;
     let fixed = |what: &str| Fault::Damaged(format!("its {what} has another length"));
+    let salt = value(SALT_KEY)?.try_into().map_err(|_| fixed(SALT_KEY))?;
+    let written = value(WRITTEN_KEY)?;
+    let written = written.try_into().map_err(|_| fixed(WRITTEN_KEY))?;
     Ok(Facts {
-        salt: value(SALT_KEY)?.try_into().map_err(|_| fixed(SALT_KEY))?,
-        written: u64::from_le_bytes(
-            value(WRITTEN_KEY)?
-                .try_into()
-                .map_err(|_| fixed(WRITTEN_KEY))?,
-        ),
-        schema: schema(db)?.unwrap_or(SCHEMA),
+        salt,
+        written: u64::from_le_bytes(written),
+        schema,
     })
 }
 
 const META_NAME: &str = "meta";
 
 pub fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-    TableDefinition::new(table.as_str())
+    TableDefinition::new(stored_as(table))
+}
+
+/// What a table is called in the file, and its records are sealed with. That of the handles has another
+/// name than in the first two versions, which ordered it otherwise.
+pub fn stored_as(table: Table) -> &'static str {
+    match table {
+        Table::Handles => "names",
+        other => other.as_str(),
+    }
 }
 
 pub fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {

@@ -78,7 +78,7 @@ impl Store {
     pub fn claim_handle(&self, handle: &Handle, slot: &Slot, delta: bool) -> bool {
         let key = (slot.look(|branch| branch.tenant), handle.clone());
         let hash = HandleHash::of(&key);
-        let record = self.leads_to((&key, hash), slot, delta);
+        let record = self.record_for((&key, hash), slot, delta);
         if let Some(known) = self.handles.leads_to(hash)
             && !self.branches.contains_key(&known.branch)
         {
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// A name keeps the time when it was first used.
-    fn leads_to(
+    fn record_for(
         &self,
         (key, hash): (&HandleKey, HandleHash),
         slot: &Slot,
@@ -114,7 +114,7 @@ impl Store {
     fn lead(&self, key: &HandleKey, slot: &Slot, delta: bool) {
         let hash = HandleHash::of(key);
         let _links = self.links();
-        let record = self.leads_to((key, hash), slot, delta);
+        let record = self.record_for((key, hash), slot, delta);
         self.handles.insert(hash, record);
         if slot.is_written() {
             self.backend.queue(vec![put_handle(hash, record)]);
@@ -127,10 +127,11 @@ impl Store {
 
     /// A request on this handle carried an assistant message: from now on each is a whole history.
     pub fn end_delta(&self, key: &HandleKey) {
-        if !self.handle(key).is_some_and(|record| record.delta) {
+        let hash = HandleHash::of(key);
+        let leads = self.handles.leads_to(hash);
+        if !leads.is_some_and(|record| record.delta) {
             return;
         }
-        let hash = HandleHash::of(key);
         let _links = self.links();
         let Some(record) = self.handles.end_delta(hash) else {
             return;

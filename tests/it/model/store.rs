@@ -1,17 +1,20 @@
 //! What the store remembers, held against lists that are searched from end to end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::ids::{Fingerprint, Handle, Tenant};
-use chaturdata_proxy::store::backend::Nowhere;
-use chaturdata_proxy::store::{Bounds, Branch, HandleKey, Lease, PASSED, Slot, State, Store};
+use chaturdata_proxy::store::{
+    Bounds, Branch, HandleHash, HandleKey, Lease, PASSED, Slot, State, Store,
+};
+use chaturdata_proxy::upstream::ThreadId;
 use proptest::prelude::*;
 use tokio::time::advance;
 
 use super::{cases, paused};
+use crate::restarts::Shelf;
 
 /// Branches are looked for at points of this many depths in all, far above what a case reaches.
 const DEPTHS: usize = 800;
@@ -220,6 +223,8 @@ impl Model {
 /// The store and the model, told the same.
 struct Pair {
     store: Store,
+    /// What the store writes down.
+    shelf: Shelf,
     model: Model,
     variants: u8,
     slots: Vec<(Arc<Slot>, Option<Lease>)>,
@@ -231,8 +236,10 @@ impl Pair {
             max: case.max,
             max_age: MAX_AGE,
         };
+        let shelf = Shelf::default();
         Self {
-            store: Store::new(bounds, Clock::at(Moment(0)), Arc::new(Nowhere)),
+            store: Store::new(bounds, Clock::at(Moment(0)), Arc::new(shelf.clone())),
+            shelf,
             model: Model {
                 max: case.max,
                 now: Duration::ZERO,
@@ -395,6 +402,19 @@ impl Pair {
             assert_eq!(there, expected, "at {point}");
         }
         assert_eq!(self.store.len(), self.model.alive());
+        self.compare_shelf();
+    }
+
+    /// What would be read after a restart: no name that is forgotten, and none that leads elsewhere.
+    fn compare_shelf(&self) {
+        static KEYS: LazyLock<BTreeMap<HandleHash, HandleKey>> = LazyLock::new(|| {
+            let keys = (0..2).flat_map(|tenant| (0..NAMES).map(move |name| key(tenant, name)));
+            keys.map(|key| (HandleHash::of(&key), key)).collect()
+        });
+        for (hash, leads) in self.shelf.handles() {
+            let key = &KEYS[&hash];
+            assert_eq!(self.store.handle(key), Some(leads), "{key:?}");
+        }
     }
 
     /// Whatever was, in the end nothing is kept of what is out of use.
@@ -433,7 +453,7 @@ fn branch(tenant: u8) -> Branch {
         tenant: Tenant([tenant; 32]),
         handles: Vec::new(),
         narrow: None,
-        thread: None,
+        thread: Some(ThreadId("th_1".into())),
         tip: Fingerprint([0; 16]),
         window: VecDeque::new(),
         instructions: [0; 32],

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use axum::body::Body;
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::server::Access;
-use chaturdata_proxy::store::Restored;
 use chaturdata_proxy::store::backend::{Backend, Flushed, Table, Unwritten, Write};
+use chaturdata_proxy::store::{HandleHash, HandleRecord, Restored, record};
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
 use http::Request;
@@ -39,11 +39,26 @@ pub struct Content {
 
 impl Shelf {
     pub fn restored(&self) -> Restored {
+        drop(self.handles());
         let mut restored = Restored::default();
         for ((table, key), value) in &self.0.lock().unwrap().records {
             restored.take(*table, key, value).unwrap();
         }
         restored
+    }
+
+    /// Where names lead, each of which stands there once.
+    pub fn handles(&self) -> BTreeMap<HandleHash, HandleRecord> {
+        let content = self.0.lock().unwrap();
+        let mut handles = BTreeMap::new();
+        for ((table, key), value) in &content.records {
+            if *table == Table::Handles {
+                let (hash, leads) = record::read_handle(key, value).unwrap();
+                let twice = handles.insert(hash, leads);
+                assert_eq!(twice, None, "a name stands there twice");
+            }
+        }
+        handles
     }
 
     /// As it is by now, for the next process, or for later.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chaturdata_proxy::store::backend::{Backend, Table};
 use chaturdata_proxy::store::disk::Disk;
 
+use super::former::SECOND;
 use super::{put, skipped};
 use crate::binary::{Program, Run};
 
@@ -94,6 +95,28 @@ fn a_good_state_is_said_to_be_good() {
     assert_eq!(lines[1], "branches: 0 records");
     assert_eq!(lines.last(), Some(&"the state is good"));
     assert!(fs::read(&kept.file).unwrap() == before);
+}
+
+#[test]
+fn a_state_of_an_earlier_version_is_checked_as_it_is_and_compacted_to_one_of_this() {
+    let kept = Kept::new();
+    fs::create_dir(&kept.dir).unwrap();
+    fs::write(&kept.file, SECOND).unwrap();
+
+    let checked = kept.run(&["state", "check"]);
+    let left = fs::read(&kept.file).unwrap();
+    let compacted = kept.run(&["state", "compact"]);
+    let again = kept.run(&["state", "check"]);
+
+    assert!(left == SECOND);
+    for (run, schema) in [(&checked, " schema 2, "), (&again, " schema 3, ")] {
+        assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+        let (first, others) = run.out.split_once('\n').unwrap();
+        assert!(first.contains(schema), "{first}");
+        assert!(others.contains("\nhandles: 13 records\n"), "{others}");
+        assert!(others.ends_with("the state is good\n"), "{others}");
+    }
+    assert_eq!(compacted.code, Some(0), "{}", compacted.err);
 }
 
 #[test]
@@ -302,7 +325,7 @@ fn a_folder_that_cannot_be_written_is_named_with_the_ways_out() {
     assert!(
         started
             .err
-            .contains("cannot be written; choose another folder"),
+            .contains("cannot be written; make room, choose another folder"),
         "{}",
         started.err
     );

@@ -4,6 +4,7 @@ mod commands;
 mod damage;
 mod failing;
 mod folder;
+mod former;
 mod kills;
 mod medium;
 mod power;

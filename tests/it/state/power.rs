@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use chaturdata_proxy::store::backend::{Backend, Write};
 use chaturdata_proxy::store::disk::Facts;
 
+use super::former::SECOND;
 use super::medium::{Event, Medium, after_power_cut};
 use super::{Contents, Random, apply, open, random_write};
 
@@ -111,12 +112,21 @@ impl Life {
 /// Lives, each begun on what a power cut left of the one before, cut at every event; the cuts that
 /// were tried, or what is wrong with one.
 fn lives(seed: u64, cuts: usize, change: fn(Vec<Event>) -> Vec<Event>) -> Result<usize, String> {
+    lives_from(empty, seed, cuts, change)
+}
+
+fn lives_from(
+    begun: fn() -> Vec<u8>,
+    seed: u64,
+    cuts: usize,
+    change: fn(Vec<Event>) -> Vec<Event>,
+) -> Result<usize, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap();
     let mut random = Random(seed);
-    let mut first = empty();
+    let mut first = begun();
     let mut tried = 0;
     while tried < cuts {
         let before = random.clone();
@@ -131,7 +141,7 @@ fn lives(seed: u64, cuts: usize, change: fn(Vec<Event>) -> Vec<Event>) -> Result
             tried += 1;
         }
         first = match random.below(4) {
-            0 => empty(),
+            0 => begun(),
             _ => images.swap_remove(random.below(images.len())),
         };
     }
@@ -159,6 +169,13 @@ fn a_power_cut_leaves_exactly_a_beginning_with_all_that_was_acknowledged() {
     });
 
     assert!(tried >= *CUTS, "{tried}");
+}
+
+#[test]
+fn a_power_cut_as_an_earlier_version_is_brought_up_leaves_all_of_it() {
+    let tried = lives_from(|| SECOND.to_vec(), 1, 1000, |log| log).unwrap();
+
+    assert!(tried >= 1000, "{tried}");
 }
 
 #[test]

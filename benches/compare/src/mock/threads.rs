@@ -41,7 +41,7 @@ struct Thread {
     accepted: f64,
     ready: f64,
     /// When the next read is expected, by the runs that were pending when the last one came; `None`
-    /// where no schedule is known.
+    /// where no schedule is known, and once the run is ready.
     due: Option<f64>,
     polls: u32,
     /// Of the read that found it ready: what the answer says of it.
@@ -198,10 +198,11 @@ impl Threads {
         let now = self.began.elapsed().as_secs_f64();
         let is_ready = now >= thread.ready;
         let is_first = is_ready && thread.found.is_none();
-        let due = thread.due.filter(|_| thread.found.is_none());
-        let late = due.map_or(0.0, |due| now - due);
+        let late = thread.due.map_or(0.0, |due| now - due);
         thread.polls += 1;
-        thread.due = self.due(id, thread.polls, now);
+        thread.due = (!is_ready)
+            .then(|| self.due(id, thread.polls, now))
+            .flatten();
         let mut found = None;
         if is_first {
             self.pending.fetch_sub(1, Ordering::Relaxed);

@@ -1,0 +1,95 @@
+//! A state that the second version of the file has left: `second.redb`, with fourteen conversations of the
+//! sandbox in it.
+
+use std::fs;
+use std::path::Path;
+
+use chaturdata_proxy::store::Restored;
+use chaturdata_proxy::store::backend::Table;
+use chaturdata_proxy::store::disk::{Fault, SCHEMA};
+
+use super::medium::Medium;
+use super::{Contents, open};
+
+pub const SECOND: &[u8] = include_bytes!("second.redb");
+
+pub fn second() -> (Vec<u8>, Contents) {
+    let (_, contents) = open(Medium::of(SECOND.to_vec())).unwrap();
+    (SECOND.to_vec(), contents)
+}
+
+#[test]
+fn the_second_version_is_found_whole_and_becomes_this_one() {
+    let medium = Medium::of(SECOND.to_vec());
+    let (before, contents) = open(medium.clone()).unwrap();
+    let facts = (before.facts.schema, before.facts.salt);
+    drop(before);
+    let (after, again) = open(Medium::of(medium.bytes())).unwrap();
+
+    assert_eq!(facts, (2, after.facts.salt));
+    assert_eq!(after.facts.schema, SCHEMA);
+    assert_eq!(contents, again);
+    let count = |wanted| {
+        contents
+            .keys()
+            .filter(|(table, _)| *table == wanted)
+            .count()
+    };
+    assert_eq!(Table::ALL.map(count), [13, 13, 13, 1, 1]);
+    let mut restored = Restored::default();
+    for ((table, key), value) in &contents {
+        restored.take(*table, key, value).unwrap();
+    }
+    for (_, leads) in &restored.handles {
+        let branches = &restored.branches;
+        assert!(branches.iter().any(|branch| branch.id == leads.branch));
+        assert!(leads.created > 1_790_000_000, "{leads:?}");
+    }
+}
+
+#[test]
+fn a_damaged_one_is_left_as_it_is() {
+    let (_, written) = second();
+    let mut refused = 0;
+    for at in (0..SECOND.len()).step_by(97) {
+        let mut damaged = SECOND.to_vec();
+        damaged[at] ^= 0x55;
+        let medium = Medium::of(damaged.clone());
+        match open(medium.clone()) {
+            Ok((_, found)) => assert_eq!(found, written, "byte {at}"),
+            Err(Fault::Damaged(_) | Fault::Foreign | Fault::Newer) => {
+                assert!(medium.bytes() == damaged, "byte {at}");
+                refused += 1;
+            }
+            Err(other) => unreachable!("byte {at}: {other}"),
+        }
+    }
+
+    assert!(refused > 100, "{refused}");
+}
+
+/// The records that fuzzing begins with: where they cannot be read, it tries the least of what there is.
+#[test]
+fn the_records_that_fuzzing_begins_with_are_such_as_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/record");
+    let mut seen = [0; Table::ALL.len()];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        let mut rest = bytes.as_slice();
+        while let Some(([table, key, low, high], after)) = rest.split_first_chunk() {
+            let table = usize::from(*table) % Table::ALL.len();
+            let (key, after) = after.split_at(usize::from(*key));
+            let (value, after) = after.split_at(u16::from_le_bytes([*low, *high]).into());
+            rest = after;
+            let taken = Restored::default().take(Table::ALL[table], key, value);
+            // Behind the last id there is none, so that it cannot be one.
+            let is_last = key == [0xff; 8];
+            let name = Table::ALL[table].as_str();
+            assert_eq!(taken.is_err(), is_last, "{name} in {}", path.display());
+            seen[table] += 1;
+        }
+    }
+
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}
