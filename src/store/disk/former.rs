@@ -44,39 +44,63 @@ pub fn has_handles(transaction: &ReadTransaction) -> Result<bool, Fault> {
     }
 }
 
-/// Hands over every one of them as this version writes it and in the order of this version's keys, behind
-/// those that are not whole, for which `None` stands.
+/// Hands over every one as this version writes it, in the order in which they lie; `None` stands for one
+/// that is not whole.
 pub fn each_handle(
     transaction: &ReadTransaction,
     mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    for (hash, leads) in handles(transaction, |key| take(key, None))? {
+    each(transaction, |key, handle| match handle {
+        Some((hash, leads)) => {
+            let key = record::handle_key(hash, leads.created);
+            take(&key, Some(&record::handle_value(leads)))
+        }
+        None => take(key, None),
+    })
+}
+
+/// As [`records::each`], in the order of this version's keys, in which neighbours share pages.
+pub fn each_in_order(
+    db: &Database,
+    table: Table,
+    mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let transaction = db.begin_read().map_err(fault)?;
+    if table != Table::Handles || !has_handles(&transaction)? {
+        return records::each(db, table, take);
+    }
+    for (hash, leads) in sorted_handles(&transaction)? {
         let key = record::handle_key(hash, leads.created);
         take(&key, Some(&record::handle_value(leads)))?;
     }
     Ok(())
 }
 
-/// In the order of this version's keys: neighbours share pages. `broken` is told the key of each that is
-/// not whole.
-fn handles(
-    transaction: &ReadTransaction,
-    mut broken: impl FnMut(&[u8]) -> Result<(), Fault>,
-) -> Result<Vec<(HandleHash, HandleRecord)>, Fault> {
-    let table = transaction.open_table(HANDLES).map_err(fault)?;
+fn sorted_handles(transaction: &ReadTransaction) -> Result<Vec<Led>, Fault> {
     let mut handles = Vec::new();
-    records::each_of(HANDLES_NAME, &table, |key, value| {
-        match value.and_then(|value| read_handle(key, value).ok()) {
-            Some(handle) => handles.push(handle),
-            None => broken(key)?,
-        }
+    each(transaction, |_, handle| {
+        let broken = || Fault::Damaged(format!("a record of {HANDLES_NAME}"));
+        handles.push(handle.ok_or_else(broken)?);
         Ok(())
     })?;
     handles.sort_unstable_by_key(|(hash, leads)| (leads.created, *hash));
     Ok(handles)
 }
 
-fn read_handle(key: &[u8], value: &[u8]) -> Result<(HandleHash, HandleRecord), Unreadable> {
+/// A name, and where it leads.
+type Led = (HandleHash, HandleRecord);
+
+fn each(
+    transaction: &ReadTransaction,
+    mut take: impl FnMut(&[u8], Option<Led>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let handles = transaction.open_table(HANDLES).map_err(fault)?;
+    records::each_of(HANDLES_NAME, &handles, |key, value| {
+        take(key, value.and_then(|value| read_handle(key, value).ok()))
+    })
+}
+
+fn read_handle(key: &[u8], value: &[u8]) -> Result<Led, Unreadable> {
     let (branch, delta, created) = record::value_of(value)?;
     let leads = HandleRecord {
         branch: BranchId(branch),
@@ -93,9 +117,7 @@ pub fn bring_up(db: &Database, facts: &Facts) -> Result<(), Fault> {
     if !has_handles(&reading)? {
         return Ok(());
     }
-    let handles = handles(&reading, |_| {
-        Err(Fault::Damaged(format!("a record of {HANDLES_NAME}")))
-    })?;
+    let handles = sorted_handles(&reading)?;
     let replace = || {
         let transaction = records::transaction(db)?;
         records::lay_out(&transaction, facts)?;
@@ -128,8 +150,11 @@ mod tests {
     use crate::store::record::{Cut, Phase, Times};
     use crate::store::{Restored, Seen};
 
+    /// A record: the version that wrote it, its table, key and value.
+    type Written = (u8, &'static str, Vec<u8>, Vec<u8>);
+
     /// Records as the first version wrote them: each field of theirs in its order.
-    fn first_records() -> [(&'static str, Vec<u8>, Vec<u8>); 3] {
+    fn first_records() -> [Written; 3] {
         let bytes = "a value can be written down";
         let known = ([7_u8; 32], Moment(9), vec!["conv_1"], None::<&str>);
         let held = ("th_1", [1_u8; 16], Vec::<[u8; 8]>::new(), [2_u8; 32], true);
@@ -142,25 +167,29 @@ mod tests {
         let turn = postcard::to_allocvec(&(asked, stands, tips, end)).expect(bytes);
         let handle = postcard::to_allocvec(&(4_u64, true)).expect(bytes);
         [
-            ("branches", 4_u64.to_be_bytes().to_vec(), branch),
-            ("turns", 5_u64.to_be_bytes().to_vec(), turn),
-            ("handles", [&[7; 32][..], b"conv_1"].concat(), handle),
+            (1, "branches", 4_u64.to_be_bytes().to_vec(), branch),
+            (1, "turns", 5_u64.to_be_bytes().to_vec(), turn),
+            (1, "handles", [&[7; 32][..], b"conv_1"].concat(), handle),
         ]
     }
 
     /// As the second wrote them.
-    fn second_records() -> [(&'static str, Vec<u8>, Vec<u8>); 3] {
-        first_records().map(|(table, key, value)| {
+    fn second_records() -> [Written; 3] {
+        first_records().map(|(_, table, key, value)| {
             let end: &[u8] = if table == "handles" { &[77] } else { &[0] };
-            (table, key, [&value, end].concat())
+            (2, table, key, [&value, end].concat())
         })
     }
 
+    /// The first wrote them, and the second one of them anew.
+    fn records_of_both() -> [Written; 3] {
+        let [branch, _, handle] = first_records();
+        let [_, turn, _] = second_records();
+        [branch, turn, handle]
+    }
+
     /// As one version has begun it, and one has written to it last.
-    fn written_by(
-        [begun, last]: [u8; 2],
-        records: [(&'static str, Vec<u8>, Vec<u8>); 3],
-    ) -> Held<InMemoryBackend> {
+    fn written_by([begun, last]: [u8; 2], records: [Written; 3]) -> Held<InMemoryBackend> {
         let file = Held::new(InMemoryBackend::new()).unwrap();
         file.let_through().unwrap();
         let db = Database::builder()
@@ -178,9 +207,9 @@ mod tests {
             let mut meta = transaction.open_table(definition).unwrap();
             meta.insert(key, sealed.as_slice()).unwrap();
         }
-        for (name, key, value) in records {
+        for (version, name, key, value) in records {
             let definition = TableDefinition::<&[u8], &[u8]>::new(name);
-            let sealed = records::sealed_by(begun, name, &key, &value);
+            let sealed = records::sealed_by(version, name, &key, &value);
             let mut table = transaction.open_table(definition).unwrap();
             table.insert(key.as_slice(), sealed.as_slice()).unwrap();
         }
@@ -233,7 +262,7 @@ mod tests {
     fn a_state_of_an_earlier_version_is_read_and_written_on_as_one_of_this() {
         let cases = [
             ([1, 1], first_records(), 0),
-            ([1, 2], first_records(), 0),
+            ([1, 2], records_of_both(), 0),
             ([2, 2], second_records(), 77),
         ];
         for (versions, records, created) in cases {
@@ -283,7 +312,7 @@ mod tests {
     #[test]
     fn a_handle_of_an_earlier_version_that_is_not_whole_is_seen() {
         let mut records = second_records();
-        records[2].2.push(0);
+        records[2].3.push(0);
         let file = written_by([2, 2], records);
 
         let opened = open(file, &mut |table, key, value| {

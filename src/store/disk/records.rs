@@ -214,7 +214,7 @@ pub fn each(
         Err(TableError::TableDoesNotExist(_)) if table == Table::Paces => return Ok(()),
         // The first version had none.
         Err(TableError::TableDoesNotExist(_))
-            if table == Table::Conversations && schema(db)? == Some(1) =>
+            if table == Table::Conversations && begun_by(db)? == Some(1) =>
         {
             return Ok(());
         }
@@ -240,7 +240,8 @@ pub fn each_of(
     Ok(())
 }
 
-fn schema(db: &Database) -> Result<Option<u8>, Fault> {
+/// The version that has begun the file.
+fn begun_by(db: &Database) -> Result<Option<u8>, Fault> {
     let transaction = db.begin_read().map_err(fault)?;
     let meta = transaction.open_table(META).map_err(fault)?;
     let stored = meta.get(SCHEMA_KEY).map_err(fault)?;

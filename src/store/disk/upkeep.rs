@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use redb::{Builder, Database, StorageBackend};
 
 use super::records::{self, Read, fault};
-use super::{Error, Facts, Fault, Folder, Held, begins_as_ours, unpanicked, unwritten, verified};
+use super::{
+    Error, Facts, Fault, Folder, Held, begins_as_ours, former, unpanicked, unwritten, verified,
+};
 use crate::store::backend::{Table, Write};
 
 /// What is found in a state.
@@ -100,7 +102,7 @@ fn copy(from: &Database, to: &Database, facts: &Facts) -> Result<(), Fault> {
         written.map_err(unwritten)
     };
     for table in Table::ALL {
-        records::each(from, table, |key, value| {
+        former::each_in_order(from, table, |key, value| {
             let value =
                 value.ok_or_else(|| Fault::Damaged(format!("a record of {}", table.as_str())))?;
             writes.push(Write {

@@ -45,6 +45,12 @@ enum Op {
         which: Which,
         name: u8,
     },
+    /// A name may be older than its use: what is known of that by then counts from then on.
+    Make {
+        tenant: u8,
+        name: u8,
+        at: u64,
+    },
     EndDelta {
         tenant: u8,
         name: u8,
@@ -75,6 +81,7 @@ fn op() -> impl Strategy<Value = Op> {
         120 => (which(), name(), any::<bool>())
             .prop_map(|(which, name, delta)| Op::SetHandle { which, name, delta }),
         60 => (which(), name()).prop_map(|(which, name)| Op::ClaimHandle { which, name }),
+        120 => (0..2_u8, name(), 0..3_u64).prop_map(|(tenant, name, at)| Op::Make { tenant, name, at }),
         40 => (0..2_u8, name()).prop_map(|(tenant, name)| Op::EndDelta { tenant, name }),
         20 => which().prop_map(Op::Forget),
         120 => which().prop_map(Op::Find),
@@ -262,6 +269,7 @@ impl Pair {
         self.pass(Duration::from_millis(1)).await;
         match *op {
             Op::Insert { tenant } => self.insert(tenant),
+            Op::Make { tenant, name, at } => self.store.make_conversation(&key(tenant, name), at),
             Op::EndDelta { tenant, name } => {
                 self.store.end_delta(&key(tenant, name));
                 if let Some((_, delta)) = self.model.handles.get_mut(&(tenant, name)) {
@@ -350,11 +358,12 @@ impl Pair {
         self.model.advance(which, point);
     }
 
-    /// Only a branch that lives, and has not had this name yet, asks for it.
+    /// Only a branch that lives, is new, and has not had this name yet, asks for it.
     fn claim_handle(&mut self, which: Which, name: u8) {
         let known = &self.model.known[which];
         let tenant = known.tenant;
-        if !known.alive || known.names.contains(&name) {
+        let is_new = !self.slots[which].0.is_written();
+        if !known.alive || !is_new || known.names.contains(&name) {
             return;
         }
         let claimed = self
@@ -405,16 +414,17 @@ impl Pair {
         self.compare_shelf();
     }
 
-    /// What would be read after a restart: no name that is forgotten, and none that leads elsewhere.
+    /// What would be read after a restart: every name, each where it leads, and none that is forgotten.
     fn compare_shelf(&self) {
         static KEYS: LazyLock<BTreeMap<HandleHash, HandleKey>> = LazyLock::new(|| {
             let keys = (0..2).flat_map(|tenant| (0..NAMES).map(move |name| key(tenant, name)));
             keys.map(|key| (HandleHash::of(&key), key)).collect()
         });
-        for (hash, leads) in self.shelf.handles() {
-            let key = &KEYS[&hash];
-            assert_eq!(self.store.handle(key), Some(leads), "{key:?}");
+        let mut written = self.shelf.handles();
+        for (hash, key) in &*KEYS {
+            assert_eq!(self.store.handle(key), written.remove(hash), "{key:?}");
         }
+        assert!(written.is_empty(), "{written:?}");
     }
 
     /// Whatever was, in the end nothing is kept of what is out of use.

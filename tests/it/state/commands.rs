@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use chaturdata_proxy::store::backend::{Backend, Table};
 use chaturdata_proxy::store::disk::Disk;
 
-use super::former::SECOND;
-use super::{put, skipped};
+use super::former::{SECOND, second};
+use super::medium::Medium;
+use super::{open, put, skipped};
 use crate::binary::{Program, Run};
 
 /// The program, and where its state is.
@@ -109,6 +110,8 @@ fn a_state_of_an_earlier_version_is_checked_as_it_is_and_compacted_to_one_of_thi
     let again = kept.run(&["state", "check"]);
 
     assert!(left == SECOND);
+    let (_, found) = open(Medium::of(fs::read(&kept.file).unwrap())).unwrap();
+    assert_eq!(found, second().1);
     for (run, schema) in [(&checked, " schema 2, "), (&again, " schema 3, ")] {
         assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
         let (first, others) = run.out.split_once('\n').unwrap();

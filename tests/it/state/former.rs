@@ -1,12 +1,13 @@
 //! A state that the second version of the file has left: `second.redb`, with fourteen conversations of the
-//! sandbox in it.
+//! sandbox in it. And the records that fuzzing begins with, which go out of date like it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use chaturdata_proxy::store::Restored;
 use chaturdata_proxy::store::backend::Table;
 use chaturdata_proxy::store::disk::{Fault, SCHEMA};
+use chaturdata_proxy::store::{HandleHash, Restored};
 
 use super::medium::Medium;
 use super::{Contents, open};
@@ -40,11 +41,18 @@ fn the_second_version_is_found_whole_and_becomes_this_one() {
     for ((table, key), value) in &contents {
         restored.take(*table, key, value).unwrap();
     }
-    for (_, leads) in &restored.handles {
-        let branches = &restored.branches;
-        assert!(branches.iter().any(|branch| branch.id == leads.branch));
-        assert!(leads.created > 1_790_000_000, "{leads:?}");
+    let handles: BTreeMap<_, _> = restored.handles.into_iter().collect();
+    let mut names = 0;
+    for rested in &restored.branches {
+        let branch = rested.line.branch(true);
+        for name in branch.handles {
+            let leads = handles[&HandleHash::of(&(branch.tenant, name))];
+            assert_eq!(leads.branch, rested.id);
+            assert!(leads.created > 1_790_000_000, "{leads:?}");
+            names += 1;
+        }
     }
+    assert_eq!(names, handles.len());
 }
 
 #[test]

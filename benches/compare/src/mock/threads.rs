@@ -41,7 +41,7 @@ struct Thread {
     accepted: f64,
     ready: f64,
     /// When the next read is expected, by the runs that were pending when the last one came; `None`
-    /// where no schedule is known, and once the run is ready.
+    /// where no schedule is known, and once a read has found it ready.
     due: Option<f64>,
     polls: u32,
     /// Of the read that found it ready: what the answer says of it.
@@ -200,9 +200,11 @@ impl Threads {
         let is_first = is_ready && thread.found.is_none();
         let late = thread.due.map_or(0.0, |due| now - due);
         thread.polls += 1;
-        thread.due = (!is_ready)
-            .then(|| self.due(id, thread.polls, now))
-            .flatten();
+        thread.due = if is_ready {
+            None
+        } else {
+            self.due(id, thread.polls, now)
+        };
         let mut found = None;
         if is_first {
             self.pending.fetch_sub(1, Ordering::Relaxed);
