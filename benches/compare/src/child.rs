@@ -4,17 +4,17 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use process::Held;
+use process::{Ending, Held};
 use serde::de::DeserializeOwned;
 
 use crate::mock;
 
 /// A process that was started, and what it prints.
 pub struct Process {
-    child: Child,
+    child: Ending,
     out: BufReader<ChildStdout>,
 }
 
@@ -28,11 +28,14 @@ impl Process {
             .spawn()?;
         let out = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let out = BufReader::new(out);
-        Ok(Self { child, out })
+        Ok(Self {
+            child: Ending(child),
+            out,
+        })
     }
 
     pub fn held(&self) -> io::Result<Held> {
-        Held::by(self.child.id())
+        Held::by(self.child.0.id())
     }
 
     /// Waits until it has printed this line.
@@ -61,7 +64,7 @@ impl Process {
     pub fn listens(&mut self, address: SocketAddr, patience: Duration) -> io::Result<()> {
         let until = Instant::now() + patience;
         while TcpStream::connect(address).is_err() {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.child.0.try_wait()? {
                 return Err(io::Error::other(format!("it ended at once: {status}")));
             }
             if Instant::now() > until {
@@ -73,22 +76,14 @@ impl Process {
     }
 
     pub fn has_ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
+        !matches!(self.child.0.try_wait(), Ok(None))
     }
 
     /// Asks it to end in an orderly way, and waits.
     pub fn stop(mut self) -> io::Result<()> {
-        let id = self.child.id().to_string();
+        let id = self.child.0.id().to_string();
         Command::new("kill").arg(id).status()?;
-        self.child.wait().map(drop)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.0.wait().map(drop)
     }
 }
 

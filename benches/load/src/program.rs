@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use process::{Folder, Held, free_address};
+use process::{Ending, Folder, Held, free_address};
 use tokio::time::{Instant, sleep};
 
 use crate::caller::Pool;
@@ -15,8 +15,8 @@ use crate::caller::Pool;
 /// A proxy, with the sandbox behind it. Both end with this.
 pub struct Proxy {
     pub pool: Pool,
-    process: Process,
-    _sandbox: Process,
+    process: Ending,
+    _sandbox: Ending,
     _folder: Folder,
 }
 
@@ -42,7 +42,7 @@ impl Proxy {
             .arg(&script)
             .stderr(Stdio::null())
             .spawn()?;
-        let sandbox = Process(sandbox);
+        let sandbox = Ending(sandbox);
         let address = free_address()?;
         let mut command = match start.group {
             None => Command::new(start.binary),
@@ -66,7 +66,7 @@ impl Proxy {
         }
         let proxy = Self {
             pool: Pool::new(address),
-            process: Process(command.spawn()?),
+            process: Ending(command.spawn()?),
             _sandbox: sandbox,
             _folder: folder,
         };
@@ -93,18 +93,6 @@ impl Proxy {
 
     pub fn is_alive(&mut self) -> bool {
         matches!(self.process.0.try_wait(), Ok(None))
-    }
-}
-
-/// One that ends with this. Not the runtime's own kind of process: that is a feature of the runtime which
-/// the proxy does without, so that the proxy would be built a second time for its sake.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

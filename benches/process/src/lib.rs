@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 /// What a process holds, and what it has used.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,5 +69,18 @@ impl Drop for Folder {
     fn drop(&mut self) {
         // What is left lies where the system clears up.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A process that ends with this. Not the runtime's own kind of process: that is a feature of the runtime
+/// which the proxy does without, so that the proxy would be built a second time for its sake.
+#[derive(Debug)]
+pub struct Ending(pub Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

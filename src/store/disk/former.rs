@@ -51,9 +51,9 @@ pub fn each_handle(
     mut take: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     each(transaction, |key, handle| match handle {
-        Some((hash, leads)) => {
-            let key = record::handle_key(hash, leads.created);
-            take(&key, Some(&record::handle_value(leads)))
+        Some(handle) => {
+            let (key, value) = written(handle);
+            take(&key, Some(&value))
         }
         None => take(key, None),
     })
@@ -69,9 +69,9 @@ pub fn each_in_order(
     if table != Table::Handles || !has_handles(&transaction)? {
         return records::each(db, table, take);
     }
-    for (hash, leads) in sorted_handles(&transaction)? {
-        let key = record::handle_key(hash, leads.created);
-        take(&key, Some(&record::handle_value(leads)))?;
+    for handle in sorted_handles(&transaction)? {
+        let (key, value) = written(handle);
+        take(&key, Some(&value))?;
     }
     Ok(())
 }
@@ -89,6 +89,12 @@ fn sorted_handles(transaction: &ReadTransaction) -> Result<Vec<Led>, Fault> {
 
 /// A name, and where it leads.
 type Led = (HandleHash, HandleRecord);
+
+/// Its key and its value as this version writes them.
+fn written((hash, leads): Led) -> (Vec<u8>, Vec<u8>) {
+    let key = record::handle_key(hash, leads.created);
+    (key, record::handle_value(leads))
+}
 
 fn each(
     transaction: &ReadTransaction,
@@ -123,11 +129,9 @@ pub fn bring_up(db: &Database, facts: &Facts) -> Result<(), Fault> {
         records::lay_out(&transaction, facts)?;
         {
             let mut table = transaction.open_table(records::definition(Table::Handles))?;
-            for (hash, leads) in handles {
-                let key = record::handle_key(hash, leads.created);
-                let value = record::handle_value(leads);
-                let sealed = records::sealed(records::stored_as(Table::Handles), &key, &value);
-                table.insert(key.as_slice(), sealed.as_slice())?;
+            for handle in handles {
+                let (key, value) = written(handle);
+                records::put(&mut table, Table::Handles, &key, &value)?;
             }
         }
         transaction.delete_table(HANDLES)?;

@@ -7,8 +7,8 @@ use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
-    TableError, WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition, TableError, WriteTransaction,
 };
 
 use super::{Fault, former};
@@ -104,10 +104,7 @@ pub fn write<'a>(
             };
             let key = write.key.as_slice();
             match &write.value {
-                Some(value) => {
-                    let sealed = sealed(stored_as(write.table), key, value);
-                    table.insert(key, sealed.as_slice())?;
-                }
+                Some(value) => put(table, write.table, key, value)?,
                 None => {
                     table.remove(key)?;
                 }
@@ -119,6 +116,17 @@ pub fn write<'a>(
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Puts one record in its place in the table that is open.
+pub fn put(
+    open: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    table: Table,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), StorageError> {
+    let sealed = sealed(stored_as(table), key, value);
+    open.insert(key, sealed.as_slice()).map(drop)
 }
 
 /// Hands over every record, verified. The first that is not whole ends it.
@@ -290,7 +298,7 @@ pub fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'sta
 
 /// What a table is called in the file, and its records are sealed with. That of the handles has another
 /// name than in the first two versions, which ordered it otherwise.
-pub fn stored_as(table: Table) -> &'static str {
+fn stored_as(table: Table) -> &'static str {
     match table {
         Table::Handles => "names",
         other => other.as_str(),
@@ -307,7 +315,7 @@ pub fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
     Ok(transaction)
 }
 
-pub fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
     sealed_by(SCHEMA, table, key, value)
 }
 

@@ -21,7 +21,7 @@ static EVERY: LazyLock<bool> = LazyLock::new(|| {
 const LAST_COMMIT: (usize, u8) = (9, 1);
 
 /// Opens a damaged file and holds what comes of it against what was written. Says whether it was refused.
-fn look(damaged: &[u8], written: &Contents, what: &str) -> bool {
+pub fn look(damaged: &[u8], written: &Contents, what: &str) -> bool {
     let medium = Medium::of(damaged.to_vec());
     match open(medium.clone()) {
         Ok((_, found)) => {
