@@ -9,6 +9,7 @@ mod kills;
 mod medium;
 mod power;
 mod readiness;
+mod scale;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
