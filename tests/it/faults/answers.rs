@@ -23,9 +23,11 @@ type Heard = [&'static str; 3];
 
 const UNKNOWN: Heard = ["upstream_outcome_unknown", "", ""];
 
+/// The relay closes the connection behind it and says so: whether a call on one that is closed
+/// without a word was taken cannot be told, and is not what is tried here.
 fn http(head: &str, body: &[u8]) -> What {
     let length = body.len();
-    let head = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
     What::Instead([head.as_bytes(), body].concat().into())
 }
 

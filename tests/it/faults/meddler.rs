@@ -264,7 +264,8 @@ fn longer(answer: &[u8], count: usize) -> Vec<u8> {
     let earlier = (0..count).map(|n| format!(r#"{{"id":"m{n}","role":"user","content":"old"}},"#));
     let body = format!("{before}{SHOWN}{}{after}", earlier.collect::<String>());
     let length = body.len();
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
+    let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}");
+    format!("{head}\r\n\r\n{body}").into_bytes()
 }
 
 async fn end(what: &What, mut caller: TcpStream) -> io::Result<()> {
