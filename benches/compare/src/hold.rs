@@ -3,6 +3,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::bounds::By::Count;
+use crate::bounds::{Bounds, CONNECTIONS};
 use crate::child::{Process, Upstream, own, page};
 use crate::contender::{Contender, Ground, Pace, Running, Store};
 use crate::herd;
@@ -11,6 +13,9 @@ use crate::table::{self, shown};
 
 /// Of several callers: one alone may take four fifths of all places.
 const KEYS: &str = "8";
+
+/// How long after the answers memory must have been given back.
+const GIVEN_BACK: Duration = Duration::from_secs(30);
 
 pub struct Plan<'a> {
     pub callers: &'a [usize],
@@ -28,21 +33,23 @@ enum Answered {
     Streamed,
 }
 
-pub fn run(ground: &Ground, plan: &Plan<'_>) -> io::Result<()> {
+pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<()> {
     let runs = format!("always:{}", plan.seconds);
     let upstream = Upstream::start(ground.folder.path(), &["--runs", &runs, "--answer", "100"])?;
     let mut rows = Vec::new();
     for callers in plan.callers {
         for (contender, answered) in whom(plan, *callers) {
-            let row = Herded {
+            let herded = Herded {
                 contender,
                 answered,
                 callers: *callers,
                 later: plan.later,
             };
             table::next(&format_args!("{contender}, {callers} callers"));
-            match row.measured(ground, &upstream) {
-                Ok(row) => rows.push(row),
+            let seen = herded.measured(ground, &upstream);
+            herded.judge(seen.as_ref().ok(), bounds);
+            match seen {
+                Ok(seen) => rows.push(herded.row(&seen)),
                 Err(error) => println!("{contender}, {callers} callers: {error}"),
             }
         }
@@ -97,8 +104,28 @@ struct Herded {
     later: Duration,
 }
 
+/// What they showed. Memory is in MiB.
+struct Seen {
+    idle: f64,
+    holding: f64,
+    later: f64,
+    connections: usize,
+    asked: Duration,
+    tally: herd::Tally,
+}
+
+impl Seen {
+    fn kib_each(&self, callers: usize) -> f64 {
+        (self.holding - self.idle) * 1024.0 / callers as f64
+    }
+
+    fn kept(&self) -> f64 {
+        (self.later - self.idle) / (self.holding - self.idle)
+    }
+}
+
 impl Herded {
-    fn measured(&self, ground: &Ground, upstream: &Upstream) -> io::Result<Vec<String>> {
+    fn measured(&self, ground: &Ground, upstream: &Upstream) -> io::Result<Seen> {
         let (contender, callers) = (self.contender, self.callers);
         let running = ground.start(contender, upstream.address)?;
         // Whatever is made for the first connection is not made for each. Some know no such page.
@@ -122,24 +149,65 @@ impl Herded {
         if let Some(fault) = &tally.fault {
             println!("{contender}, {callers} callers: {fault}");
         }
-        let kind = if self.answered == Answered::Streamed {
-            ", streams"
-        } else {
-            ""
+        Ok(Seen {
+            idle,
+            holding,
+            later,
+            connections,
+            asked,
+            tally,
+        })
+    }
+
+    /// What was promised of the proxy; nothing is promised of the others.
+    fn judge(&self, seen: Option<&Seen>, bounds: &mut Bounds) {
+        if !matches!(self.contender, Contender::Proxy(..)) {
+            return;
+        }
+        let (name, callers) = (self.name(), self.callers);
+        let mut judge = |what: &str, seen, promise| {
+            bounds.judge(format!("hold, {callers}, {name}: {what}"), seen, promise);
         };
-        Ok(vec![
-            format!("{contender}{kind}"),
-            callers.to_string(),
-            shown((holding - idle) * 1024.0 / callers as f64, 1),
-            shown(idle, 1),
-            shown(holding, 1),
-            shown(later, 1),
-            shown((later - idle) / (holding - idle), 2),
-            connections.to_string(),
-            shown(asked.as_secs_f64(), 1),
-            tally.answered.to_string(),
-            tally.failed.to_string(),
-        ])
+        let of = |figure: fn(&Seen) -> f64| seen.map_or(f64::NAN, figure);
+        let each = seen.map_or(f64::NAN, |seen| seen.kib_each(callers));
+        let most = match self.answered {
+            Answered::AtOnce => 14.5,
+            Answered::Streamed => 18.0,
+        };
+        judge("KiB each", each, Count.at_most(most));
+        let answered = of(|seen| seen.tally.answered as f64);
+        judge("answered", answered, Count.at_least(callers as f64));
+        let failed = of(|seen| seen.tally.failed as f64);
+        judge("failed", failed, Count.at_most(0.0));
+        let connections = of(|seen| seen.connections as f64);
+        judge("to upstream", connections, Count.at_most(CONNECTIONS));
+        if self.later >= GIVEN_BACK {
+            let third = Count.at_most(1.0 / 3.0);
+            judge("kept of growth", of(Seen::kept), third);
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.answered {
+            Answered::AtOnce => self.contender.to_string(),
+            Answered::Streamed => format!("{}, streams", self.contender),
+        }
+    }
+
+    fn row(&self, seen: &Seen) -> Vec<String> {
+        vec![
+            self.name(),
+            self.callers.to_string(),
+            shown(seen.kib_each(self.callers), 1),
+            shown(seen.idle, 1),
+            shown(seen.holding, 1),
+            shown(seen.later, 1),
+            shown(seen.kept(), 2),
+            seen.connections.to_string(),
+            shown(seen.asked.as_secs_f64(), 1),
+            seen.tally.answered.to_string(),
+            seen.tally.failed.to_string(),
+        ]
     }
 }
 

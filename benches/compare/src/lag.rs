@@ -3,6 +3,8 @@
 
 use std::io;
 
+use crate::bounds::By::{Clock, Count};
+use crate::bounds::{Bounds, CONNECTIONS};
 use crate::child::{Process, Upstream, own};
 use crate::contender::{Contender, Ground, Pace, Running, Store};
 use crate::herd;
@@ -20,9 +22,10 @@ pub struct Plan<'a> {
     pub others: &'a [Contender],
 }
 
-pub fn run(ground: &Ground, plan: &Plan<'_>) -> io::Result<()> {
+pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<()> {
     let proxies = [Pace::Fixed, Pace::Learned].map(|pace| Contender::Proxy(Store::Memory, pace));
     let mut rows = Vec::new();
+    let mut fixed = f64::NAN;
     for contender in proxies.into_iter().chain(plan.others.iter().copied()) {
         let schedule: &[&str] = match contender {
             Contender::Proxy(_, Pace::Fixed) => &["--polls", "2", "3", "--varied"],
@@ -33,8 +36,13 @@ pub fn run(ground: &Ground, plan: &Plan<'_>) -> io::Result<()> {
         let arguments = [&["--runs", plan.runs, "--answer", "100"], schedule].concat();
         let upstream = Upstream::start(ground.folder.path(), &arguments)?;
         table::next(&format_args!("{contender}, runs {}", plan.runs));
-        match measured(ground, &upstream, contender, plan) {
-            Ok(row) => rows.push(row),
+        let seen = measured(ground, &upstream, contender, plan);
+        judge(contender, seen.as_ref().ok(), fixed, bounds);
+        if let (Contender::Proxy(_, Pace::Fixed), Ok(seen)) = (contender, &seen) {
+            fixed = seen.report.efficiency();
+        }
+        match seen {
+            Ok(seen) => rows.push(row(contender, &seen)),
             Err(error) => println!("{contender}: {error}"),
         }
     }
@@ -61,12 +69,52 @@ pub fn run(ground: &Ground, plan: &Plan<'_>) -> io::Result<()> {
     Ok(())
 }
 
+struct Seen {
+    tally: herd::Tally,
+    report: mock::Report,
+    /// What else the machine did.
+    others: f64,
+}
+
+impl Seen {
+    /// Where no answer told how late it came, nothing was measured.
+    fn beyond_p99(&self) -> f64 {
+        if self.tally.beyond_most > 0.0 {
+            self.tally.beyond_p99
+        } else {
+            f64::NAN
+        }
+    }
+}
+
+/// What was promised of the proxy, beside the efficiency of its fixed pace.
+fn judge(contender: Contender, seen: Option<&Seen>, fixed: f64, bounds: &mut Bounds) {
+    let Contender::Proxy(_, pace) = contender else {
+        return;
+    };
+    let mut judge = |what: &str, seen, promise| {
+        bounds.judge(format!("lag, {contender}: {what}"), seen, promise);
+    };
+    let of = |figure: fn(&Seen) -> f64| seen.map_or(f64::NAN, figure);
+    let failed = of(|seen| seen.tally.failed as f64);
+    judge("failed", failed, Count.at_most(0.0));
+    let connections = of(|seen| seen.report.most_connections as f64);
+    judge("to upstream", connections, Count.at_most(CONNECTIONS));
+    if pace == Pace::Fixed {
+        let beyond = of(Seen::beyond_p99);
+        judge("beyond p99, ms", beyond, Clock.at_most(60.0));
+    } else {
+        let share = of(|seen| seen.report.efficiency()) / fixed;
+        judge("PE, of the fixed pace's", share, Clock.at_least(0.97));
+    }
+}
+
 fn measured(
     ground: &Ground,
     upstream: &Upstream,
     contender: Contender,
     plan: &Plan<'_>,
-) -> io::Result<Vec<String>> {
+) -> io::Result<Seen> {
     let running = ground.start(contender, upstream.address)?;
     let mut command = own(&["herd", &running.address.to_string()])?;
     command
@@ -95,11 +143,15 @@ fn measured(
         println!("{contender}: {fault}");
     }
     println!("{contender}: reads in each second: {:?}", report.rate);
-    let row = row(contender, &tally, &report);
-    Ok([row, vec![shown(foreign.others, 2)]].concat())
+    Ok(Seen {
+        tally,
+        report,
+        others: foreign.others,
+    })
 }
 
-fn row(contender: Contender, tally: &herd::Tally, report: &mock::Report) -> Vec<String> {
+fn row(contender: Contender, seen: &Seen) -> Vec<String> {
+    let (tally, report) = (&seen.tally, &seen.report);
     let has_schedule = !matches!(contender, Contender::Proxy(_, Pace::Learned));
     let beyond = |milliseconds: f64| {
         if has_schedule {
@@ -127,5 +179,6 @@ fn row(contender: Contender, tally: &herd::Tally, report: &mock::Report) -> Vec<
         report.most_connections.to_string(),
         tally.answered.to_string(),
         tally.failed.to_string(),
+        shown(seen.others, 2),
     ]
 }

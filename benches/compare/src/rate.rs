@@ -1,8 +1,9 @@
 //! How many turns a second, at what cost, and how much later than without anything between.
 
-use std::collections::HashMap;
 use std::io;
 
+use crate::bounds::Bounds;
+use crate::bounds::By::{Clock, Count};
 use crate::child::{Process, Upstream, own};
 use crate::contender::{Contender, Ground, Pace, Running, Store};
 use crate::drive;
@@ -11,6 +12,10 @@ use crate::peers::Peer;
 use crate::table::{self, median, shown};
 
 const HISTORIES: [usize; 3] = [2, 20, 200];
+
+const MEMORY: Contender = Contender::Proxy(Store::Memory, Pace::Learned);
+const FIXED: Contender = Contender::Proxy(Store::Memory, Pace::Fixed);
+const DISK: Contender = Contender::Proxy(Store::Disk, Pace::Learned);
 
 /// How long each is measured, and how often.
 pub struct Plan<'a> {
@@ -33,6 +38,20 @@ struct Sample {
     foreign: Foreign,
 }
 
+impl Sample {
+    fn turns_of(&self, other: &Self) -> f64 {
+        self.rate / other.rate
+    }
+
+    fn cpu_of(&self, other: &Self) -> f64 {
+        self.cpu / other.cpu
+    }
+
+    fn added(&self, other: &Self) -> f64 {
+        self.p50 - other.p50
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Load {
     connections: usize,
@@ -40,68 +59,123 @@ struct Load {
     seconds: f64,
 }
 
-pub fn run(ground: &Ground, plan: &Plan<'_>) -> io::Result<()> {
+pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<()> {
     let upstream = Upstream::start(ground.folder.path(), &[])?;
-    let memory = Contender::Proxy(Store::Memory, Pace::Learned);
-    let ours = [
-        Contender::Direct,
-        Contender::Floor,
-        Contender::Pair,
-        memory,
-        Contender::Proxy(Store::Memory, Pace::Fixed),
-        Contender::Proxy(Store::Disk, Pace::Learned),
-    ];
+    let bare = [Contender::Direct, Contender::Floor, Contender::Pair];
+    let ours = bare.into_iter().chain([MEMORY, FIXED, DISK]);
     let peers = plan.peers.iter().map(|peer| Contender::Peer(*peer));
     let mut running = Vec::new();
-    for contender in ours.into_iter().chain(peers) {
+    for contender in ours.chain(peers) {
         match ground.start(contender, upstream.address) {
             Ok(started) => running.push(started),
             Err(error) => println!("SKIPPED: {contender}: {error}"),
         }
     }
+    let load = |connections, history| Load {
+        connections,
+        history,
+        seconds: plan.seconds,
+    };
     for connections in [1, 64, 512] {
-        let load = Load {
-            connections,
-            history: 20,
-            seconds: plan.seconds,
-        };
-        let samples = rounds(&running, &upstream, plan.rounds, load)?;
+        let load = load(connections, 20);
+        let seen = rounds(&running, &upstream, plan.rounds, load)?;
         report(
             &format!("rate: {connections} connections, 20 messages before each prompt"),
-            &running,
-            &samples,
+            &seen,
         );
+        judge(connections, &seen, bounds);
     }
-    let few: Vec<Running> = running
-        .into_iter()
-        .filter(|running| [Contender::Floor, memory].contains(&running.contender))
-        .collect();
+    running.retain(|running| [Contender::Floor, MEMORY].contains(&running.contender));
+    let mut costs = Vec::new();
     for history in HISTORIES {
-        let load = Load {
-            connections: 64,
-            history,
-            seconds: plan.seconds,
-        };
-        let samples = rounds(&few, &upstream, plan.rounds, load)?;
+        let seen = rounds(&running, &upstream, plan.rounds, load(64, history))?;
         report(
             &format!("rate: 64 connections, {history} messages before each prompt"),
-            &few,
-            &samples,
+            &seen,
         );
+        let what = format!("rate, {history} messages before: faults");
+        bounds.judge(what, seen.faults(MEMORY), Count.at_most(0.0));
+        costs.push(seen.median(MEMORY, |sample| sample.cpu));
+    }
+    // Ten times the bytes may cost ten times as much.
+    if let [_, some, many] = costs.as_slice() {
+        let what = "rate: CPU at 200 messages before, of that at 20";
+        bounds.judge(what, many / some, Clock.at_most(10.0));
     }
     Ok(())
 }
 
+/// What was promised under this load, with 20 messages before each prompt.
+fn judge(connections: usize, seen: &Seen<'_>, bounds: &mut Bounds) {
+    let mut judge = |what: &str, seen, promise| {
+        bounds.judge(format!("rate, {connections}: {what}"), seen, promise);
+    };
+    for proxy in [MEMORY, FIXED, DISK] {
+        let faults = seen.faults(proxy);
+        judge(&format!("{proxy}: faults"), faults, Count.at_most(0.0));
+    }
+    if connections == 1 {
+        let added = seen.against(MEMORY, Contender::Direct, Sample::added);
+        judge("added at the median, ms", added, Clock.at_most(0.10));
+        return;
+    }
+    let turns = |proxy, other| seen.against(proxy, other, Sample::turns_of);
+    let cpu = seen.against(MEMORY, Contender::Floor, Sample::cpu_of);
+    let of_floor = turns(MEMORY, Contender::Floor);
+    judge("turns/s, of the floor's", of_floor, Clock.at_least(1.0));
+    judge("CPU, of the floor's", cpu, Clock.at_most(1.0));
+    let of_pair = turns(MEMORY, Contender::Pair);
+    judge("turns/s, of the pair's", of_pair, Clock.at_least(0.75));
+    let disk = turns(DISK, Contender::Floor);
+    judge("disk, turns/s, of the floor's", disk, Clock.at_least(0.8));
+}
+
+/// What each showed under one load, round by round.
+struct Seen<'a> {
+    of: Vec<(&'a Running, Vec<Sample>)>,
+}
+
+impl Seen<'_> {
+    /// Nothing of one that did not start.
+    fn samples(&self, contender: Contender) -> &[Sample] {
+        let found = self.of.iter().find(|(one, _)| one.contender == contender);
+        found.map_or(&[], |(_, samples)| samples)
+    }
+
+    fn median(&self, contender: Contender, of: fn(&Sample) -> f64) -> f64 {
+        median(self.samples(contender).iter().map(of))
+    }
+
+    /// Compares what the two showed in the same round.
+    fn against(
+        &self,
+        contender: Contender,
+        other: Contender,
+        compared: fn(&Sample, &Sample) -> f64,
+    ) -> f64 {
+        let pairs = self.samples(contender).iter().zip(self.samples(other));
+        median(pairs.map(|(sample, other)| compared(sample, other)))
+    }
+
+    /// Of all rounds; not a number where there was none.
+    fn faults(&self, contender: Contender) -> f64 {
+        match self.samples(contender) {
+            [] => f64::NAN,
+            samples => samples.iter().map(|sample| sample.faults).sum::<usize>() as f64,
+        }
+    }
+}
+
 /// Round after round, so that what disturbs one disturbs all.
-fn rounds(
-    running: &[Running],
+fn rounds<'a>(
+    running: &'a [Running],
     upstream: &Upstream,
     rounds: usize,
     load: Load,
-) -> io::Result<Vec<Vec<Sample>>> {
-    let mut samples = vec![Vec::new(); running.len()];
+) -> io::Result<Seen<'a>> {
+    let mut of: Vec<_> = running.iter().map(|one| (one, Vec::new())).collect();
     for round in 0..rounds {
-        for (one, samples) in running.iter().zip(&mut samples) {
+        for (one, samples) in &mut of {
             // Peers are far from everything else.
             if round > 0 && matches!(one.contender, Contender::Peer(_)) {
                 continue;
@@ -114,7 +188,7 @@ fn rounds(
             samples.push(sample(one, upstream, load)?);
         }
     }
-    Ok(samples)
+    Ok(Seen { of })
 }
 
 fn sample(running: &Running, upstream: &Upstream, load: Load) -> io::Result<Sample> {
@@ -168,32 +242,22 @@ fn sample(running: &Running, upstream: &Upstream, load: Load) -> io::Result<Samp
     })
 }
 
-fn report(title: &str, running: &[Running], samples: &[Vec<Sample>]) {
-    let of: HashMap<String, &Vec<Sample>> = running
-        .iter()
-        .zip(samples)
-        .map(|(running, samples)| (running.contender.to_string(), samples))
-        .collect();
-    let beside = |contender: Contender| of.get(&contender.to_string()).copied();
-    let (floor, direct) = (beside(Contender::Floor), beside(Contender::Direct));
+fn report(title: &str, seen: &Seen<'_>) {
     let mut rows = Vec::new();
-    for (one, samples) in running.iter().zip(samples) {
+    for (one, samples) in &seen.of {
+        let contender = one.contender;
         let all = |of: fn(&Sample) -> f64| median(samples.iter().map(of));
-        let against = |other: Option<&Vec<Sample>>, compared: fn(&Sample, &Sample) -> f64| {
-            let pairs = samples.iter().zip(other.into_iter().flatten());
-            median(pairs.map(|(sample, other)| compared(sample, other)))
-        };
-        let faults: usize = samples.iter().map(|sample| sample.faults).sum();
+        let beside = |other, compared| seen.against(contender, other, compared);
         rows.push(vec![
-            one.contender.to_string(),
+            contender.to_string(),
             shown(all(|sample| sample.rate), 0),
-            shown(against(floor, |sample, floor| sample.rate / floor.rate), 2),
+            shown(beside(Contender::Floor, Sample::turns_of), 2),
             shown(all(|sample| sample.cpu), 3),
-            shown(against(floor, |sample, floor| sample.cpu / floor.cpu), 2),
+            shown(beside(Contender::Floor, Sample::cpu_of), 2),
             shown(all(|sample| sample.p50), 3),
-            shown(against(direct, |sample, direct| sample.p50 - direct.p50), 3),
+            shown(beside(Contender::Direct, Sample::added), 3),
             shown(all(|sample| sample.p99), 2),
-            faults.to_string(),
+            shown(seen.faults(contender), 0),
             shown(all(|sample| sample.foreign.others), 2),
             shown(all(|sample| sample.foreign.stolen), 2),
         ]);
@@ -212,7 +276,7 @@ fn report(title: &str, running: &[Running], samples: &[Vec<Sample>]) {
         "stolen",
     ];
     table::print(title, &head, &rows);
-    for (one, samples) in running.iter().zip(samples) {
+    for (one, samples) in &seen.of {
         if let Some(fault) = samples.iter().find_map(|sample| sample.fault.as_ref()) {
             println!("{}: {fault}", one.contender);
         }

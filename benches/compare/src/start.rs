@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use process::free_address;
 
+use crate::bounds::Bounds;
+use crate::bounds::By::{Clock, Count};
 use crate::child::{Process, page};
 use crate::contender::{Ground, Pace, Store};
 use crate::table::{self, median, shown};
 
-pub fn run(ground: &Ground, starts: usize) -> io::Result<()> {
+pub fn run(ground: &Ground, starts: usize, bounds: &mut Bounds) -> io::Result<()> {
     let mut rows = Vec::new();
     for (name, store) in [("memory", Store::Memory), ("disk", Store::Disk)] {
         let (mut times, mut resident) = (Vec::new(), Vec::new());
@@ -22,11 +24,15 @@ pub fn run(ground: &Ground, starts: usize) -> io::Result<()> {
             times.push(started.took.as_secs_f64() * 1000.0);
             resident.push(started.held as f64 / 1024.0 / 1024.0);
         }
+        let (time, idle) = (median(times), median(resident));
         rows.push(vec![
             format!("proxy, {name}"),
-            shown(median(times), 1),
-            shown(median(resident), 1),
+            shown(time, 1),
+            shown(idle, 1),
         ]);
+        let of = format!("start, {name}:");
+        bounds.judge(format!("{of} first 200, ms"), time, Clock.at_most(20.0));
+        bounds.judge(format!("{of} idle, MiB"), idle, Count.at_most(12.0));
     }
     table::print(
         "start",
@@ -35,6 +41,7 @@ pub fn run(ground: &Ground, starts: usize) -> io::Result<()> {
     );
     let size = fs::metadata(&ground.binary)?.len() as f64 / 1024.0 / 1024.0;
     println!("\nthe program: {size:.1} MiB (16)");
+    bounds.judge("the program, MiB", size, Count.at_most(16.0));
     Ok(())
 }
 

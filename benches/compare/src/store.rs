@@ -15,6 +15,8 @@ use chaturdata_proxy::store::backend::Nowhere;
 use chaturdata_proxy::store::disk::{Disk, FILE, Opened};
 use tokio::task::JoinSet;
 
+use crate::bounds::Bounds;
+use crate::bounds::By::{Clock, Count};
 use crate::contender::{Ground, Store};
 use crate::drive::words;
 use crate::fill::fill;
@@ -23,6 +25,11 @@ use crate::spread::Numbers;
 use crate::start::{Started, started};
 use crate::table::{self, median, shown};
 use crate::wire;
+
+/// How many conversations must be there for their sizes to tell anything, before and after the file is
+/// compacted.
+const SIZED: usize = 1_000_000;
+const SIZED_COMPACTED: usize = 20_000;
 
 /// Turns that are timed.
 const TIMED: usize = 2000;
@@ -54,7 +61,17 @@ struct Seen {
     evicting_most: f64,
 }
 
-pub fn run(ground: &Ground, plan: &[(usize, By)]) -> io::Result<()> {
+impl Seen {
+    fn each(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.count as f64
+    }
+
+    fn open_ms(&self) -> f64 {
+        self.open.as_secs_f64() * 1000.0
+    }
+}
+
+pub fn run(ground: &Ground, plan: &[(usize, By)], bounds: &mut Bounds) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -64,7 +81,39 @@ pub fn run(ground: &Ground, plan: &[(usize, By)]) -> io::Result<()> {
         seen.push(runtime.block_on(measured(ground, (*count, *by), &folder))?);
         fs::remove_dir_all(folder)?;
     }
-    let ratio = |of: &dyn Fn(&Seen) -> f64| match seen.as_slice() {
+    judge(&seen, bounds);
+    report(plan, &seen);
+    Ok(())
+}
+
+/// What was promised of the largest state, by itself and beside the smallest.
+fn judge(seen: &[Seen], bounds: &mut Bounds) {
+    let (Some(few), Some(many)) = (seen.first(), seen.last()) else {
+        return;
+    };
+    let of = format!("store, {}:", many.count);
+    let mut judge = |what: &str, seen, promise| {
+        bounds.judge(format!("{of} {what}"), seen, promise);
+    };
+    // The latest 10,000 turns have records of their own, which weigh too much where there are few more
+    // conversations than that.
+    let (file, compacted) = (many.each(many.bytes), many.each(many.compacted));
+    if many.count >= SIZED {
+        judge("file, bytes each", file, Count.at_most(700.0));
+    }
+    if many.count >= SIZED_COMPACTED {
+        judge("compacted, bytes each", compacted, Count.at_most(400.0));
+    }
+    judge("open, ms", many.open_ms(), Clock.at_most(2000.0));
+    let (look_up, turn) = (many.look_up / few.look_up, many.turn / few.turn);
+    judge("look-up, of that at 1000", look_up, Clock.at_most(1.5));
+    judge("turn, of that at 1000", turn, Clock.at_most(1.5));
+    let slowest = many.evicting_most;
+    judge("slowest eviction, ms", slowest, Clock.at_most(50.0));
+}
+
+fn report(plan: &[(usize, By)], seen: &[Seen]) {
+    let ratio = |of: &dyn Fn(&Seen) -> f64| match seen {
         [few, .., many] => shown(of(many) / of(few), 2),
         _ => "-".to_owned(),
     };
@@ -74,21 +123,19 @@ pub fn run(ground: &Ground, plan: &[(usize, By)]) -> io::Result<()> {
         cells.extend([ratio(of), wanted.to_owned()]);
         cells
     };
-    let per = |bytes: u64, seen: &Seen| bytes as f64 / seen.count as f64;
     let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
-    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let rows = [
-        line("file, bytes each", &|seen| per(seen.bytes, seen), 0, "700"),
+        line("file, bytes each", &|seen| seen.each(seen.bytes), 0, "700"),
         line(
             "compacted, bytes each",
-            &|seen| per(seen.compacted, seen),
+            &|seen| seen.each(seen.compacted),
             0,
             "400",
         ),
-        line("open, ms", &|seen| ms(seen.open), 1, "2000"),
+        line("open, ms", &Seen::open_ms, 1, "2000"),
         line(
             "the program's first 200, ms",
-            &|seen| ms(seen.started.took),
+            &|seen| seen.started.took.as_secs_f64() * 1000.0,
             0,
             "",
         ),
@@ -118,7 +165,6 @@ pub fn run(ground: &Ground, plan: &[(usize, By)]) -> io::Result<()> {
     head.extend(heads.iter().map(String::as_str));
     head.extend(["ratio", "at most"]);
     table::print("store", &head, &rows);
-    Ok(())
 }
 
 fn config(max: usize) -> Config {

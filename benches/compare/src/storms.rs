@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use crate::bounds::By::Count;
+use crate::bounds::{Bounds, CONNECTIONS};
 use crate::child::{Process, Upstream, own, page};
 use crate::contender::{Contender, Ground, Pace, Running, Store};
 use crate::herd;
@@ -20,6 +22,16 @@ pub struct Plan {
 /// Keys that ask, of which each has as many callers.
 const KEYS: usize = 5;
 
+/// Of a handle, one turn is under way and four wait; whoever comes then is told to come later.
+const ON_ONE_HANDLE: f64 = 5.0;
+
+/// The least time between two reads of one run, in seconds, by default.
+const MIN_GAP: f64 = 2.0;
+
+/// By how much chance alone may part keys whose callers ask alike, and one second's reads from those of
+/// runs that are read evenly at the least gap.
+const UNEVEN: f64 = 1.5;
+
 /// What happens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Storm {
@@ -28,7 +40,7 @@ enum Storm {
     Stall(u32),
 }
 
-pub fn run(ground: &Ground, plan: &Plan) -> io::Result<()> {
+pub fn run(ground: &Ground, plan: &Plan, bounds: &mut Bounds) -> io::Result<()> {
     let storms = [
         (Storm::AllAtOnce, plan.callers),
         (Storm::OneHandle, plan.deltas),
@@ -37,8 +49,10 @@ pub fn run(ground: &Ground, plan: &Plan) -> io::Result<()> {
     let mut rows = Vec::new();
     for (storm, callers) in storms {
         table::next(&named(storm, callers));
-        match measured(ground, storm, callers) {
-            Ok(row) => rows.push(row),
+        let seen = measured(ground, storm, callers);
+        judge((storm, callers), seen.as_ref().ok(), bounds);
+        match seen {
+            Ok(seen) => rows.push(row(storm, callers, &seen)),
             Err(error) => println!("{}: {error}", named(storm, callers)),
         }
     }
@@ -63,6 +77,55 @@ pub fn run(ground: &Ground, plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
+/// What it took. Memory is in MiB.
+struct Seen {
+    tally: herd::Tally,
+    report: mock::Report,
+    idle: f64,
+    most: f64,
+}
+
+impl Seen {
+    /// How long the callers of one key waited on the mean, of those of another.
+    fn slowest_of_fastest(&self) -> f64 {
+        let of_keys = self.tally.keys.iter().copied();
+        let slowest = of_keys.clone().fold(f64::NAN, f64::max);
+        slowest / of_keys.fold(f64::NAN, f64::min)
+    }
+
+    /// In one second.
+    fn most_reads(&self) -> f64 {
+        let most = self.report.rate.iter().max();
+        most.map_or(f64::NAN, |reads| f64::from(*reads))
+    }
+}
+
+fn judge((storm, callers): (Storm, usize), seen: Option<&Seen>, bounds: &mut Bounds) {
+    let named = named(storm, callers);
+    let mut judge = |what: &str, seen, promise| {
+        bounds.judge(format!("{named}: {what}"), seen, promise);
+    };
+    let of = |figure: fn(&Seen) -> f64| seen.map_or(f64::NAN, figure);
+    let failed = of(|seen| seen.tally.failed as f64);
+    judge("failed", failed, Count.at_most(0.0));
+    let connections = of(|seen| seen.report.most_connections as f64);
+    judge("to upstream", connections, Count.at_most(CONNECTIONS));
+    let answered = of(|seen| seen.tally.answered as f64);
+    let all = callers as f64;
+    if storm == Storm::OneHandle {
+        let refused = of(|seen| seen.tally.refused as f64);
+        judge("answered", answered, Count.at_most(ON_ONE_HANDLE));
+        judge("429", refused, Count.at_most(all - ON_ONE_HANDLE));
+        return;
+    }
+    judge("answered", answered, Count.at_least(all));
+    let share = of(Seen::slowest_of_fastest);
+    judge("slowest key of fastest", share, Count.at_most(UNEVEN));
+    // Three times this would be more reads than there are runs: no herd would ever fail it.
+    let most = UNEVEN * all / MIN_GAP;
+    judge("reads/s", of(Seen::most_reads), Count.at_most(most));
+}
+
 fn named(storm: Storm, callers: usize) -> String {
     match storm {
         Storm::AllAtOnce => format!("{callers} callers at once"),
@@ -71,7 +134,7 @@ fn named(storm: Storm, callers: usize) -> String {
     }
 }
 
-fn measured(ground: &Ground, storm: Storm, callers: usize) -> io::Result<Vec<String>> {
+fn measured(ground: &Ground, storm: Storm, callers: usize) -> io::Result<Seen> {
     let runs = match storm {
         Storm::AllAtOnce => "lognormal:8:0.6",
         Storm::OneHandle => "always:4",
@@ -112,32 +175,29 @@ fn measured(ground: &Ground, storm: Storm, callers: usize) -> io::Result<Vec<Str
     }
     println!("{}: reads {:?}", named(storm, callers), report.rate);
     println!("{}: posts {:?}", named(storm, callers), report.post_rate);
-    Ok(row(storm, callers, &tally, &report, (idle, most)))
+    Ok(Seen {
+        tally,
+        report,
+        idle,
+        most,
+    })
 }
 
-fn row(
-    storm: Storm,
-    callers: usize,
-    tally: &herd::Tally,
-    report: &mock::Report,
-    (idle, most): (f64, f64),
-) -> Vec<String> {
+fn row(storm: Storm, callers: usize, seen: &Seen) -> Vec<String> {
+    let Seen { tally, report, .. } = seen;
     let seconds = report.rate.len().max(1) as f64;
-    let of_keys = tally.keys.iter().copied();
-    let slowest = of_keys.clone().fold(0.0_f64, f64::max);
-    let fastest = of_keys.fold(f64::INFINITY, f64::min);
     vec![
         named(storm, callers),
         tally.answered.to_string(),
         tally.refused.to_string(),
         tally.failed.to_string(),
         report.posts.to_string(),
-        report.rate.iter().max().copied().unwrap_or(0).to_string(),
+        shown(seen.most_reads(), 0),
         shown(report.reads as f64 / seconds, 0),
         report.most_connections.to_string(),
-        shown(slowest / fastest, 2),
-        shown(idle, 1),
-        shown(most, 1),
+        shown(seen.slowest_of_fastest(), 2),
+        shown(seen.idle, 1),
+        shown(seen.most, 1),
     ]
 }
 
