@@ -385,9 +385,9 @@ impl Run {
     }
 
     /// Whoever follows on it begins here. Written down with the end.
-    pub fn reach(&self, point: Point) {
+    pub fn reach(&self, point: &Point) {
         if let Some(kept) = &mut self.callers().kept {
-            kept.point = Some(point);
+            kept.point = Some(point.clone());
         }
     }
 

@@ -435,10 +435,10 @@ impl Carry {
             return Err(Error::Internal);
         };
         let ending = self.ending(reading, finish).await?;
-        let salt = &self.shared.salt;
-        self.run.reach(point(salt, &turn, &ending.answer, reading));
+        let point = point(&self.shared.salt, &turn, &ending, reading);
+        self.run.reach(&point);
         let told = (&ending, reading);
-        advance(salt, &self.run, &there.held.slot, &turn, told);
+        advance(&self.run, &there.held.slot, &turn, told, point);
         Ok(ending)
     }
 

@@ -12,10 +12,13 @@ use crate::store::record::{Phase, Point, Turn};
 use crate::store::{Slot, State};
 use crate::upstream::ThreadId;
 
-/// An answer, and what the whole of it is known by.
+/// An answer, and what it is known by.
 #[derive(Clone, Debug)]
 pub struct Ending {
     pub answer: Answer,
+    /// As its caller has it in a history.
+    pub said: Digest,
+    /// Before it was cut.
     pub whole: Digest,
     /// What its thread was told of the form.
     pub form: Option<Digest>,
@@ -32,9 +35,17 @@ pub struct Scratch {
 
 impl Ending {
     pub fn of(salt: &Salt, answer: Answer, whole: &str) -> Self {
+        let of_whole = said(salt, whole);
+        // Most answers are told as they came, and are long.
+        let is_whole = answer.calls.is_empty() && answer.text == whole;
         Self {
+            said: if is_whole {
+                of_whole
+            } else {
+                answered(salt, &answer)
+            },
+            whole: of_whole,
             answer,
-            whole: said(salt, whole),
             form: None,
             scratch: None,
         }
@@ -90,20 +101,19 @@ pub fn called(salt: &Salt, run: &Run, calls: Vec<form::Call>) -> Vec<ToolCall> {
     calls.collect()
 }
 
-/// Moves the tip over the turn, as its caller sees it. A turn that was moved over before is not
-/// moved over again.
-pub fn advance(salt: &Salt, run: &Run, slot: &Slot, turn: &Turn, told: (&Ending, &Reading)) {
+/// Moves the tip over the turn to this point, as its caller sees it. A turn that was moved over before
+/// is not moved over again.
+pub fn advance(run: &Run, slot: &Slot, turn: &Turn, told: (&Ending, &Reading), point: Point) {
     let (ending, reading) = told;
     let note = |turn: &mut Turn| ending.note(turn);
     if slot.look(|branch| branch.tip != turn.before) {
         run.note(note);
         return;
     }
-    let said = answered(salt, &ending.answer);
     run.advance(slot, note, |branch| {
-        branch.tip = turn.prompted.then(salt, &said);
-        branch.extend_window(turn.window.iter().copied().chain([cut(&said)]));
-        branch.seen = Some(reading.seen.clone());
+        branch.tip = point.tip;
+        branch.extend_window(turn.window.iter().copied().chain([cut(&ending.said)]));
+        branch.seen = Some(point.seen);
         branch.doubted = false;
         branch.form = ending.form;
         if reading.foreign {
@@ -131,9 +141,9 @@ pub fn said(salt: &Salt, whole: &str) -> Digest {
 }
 
 /// Where the conversation stands once the turn is answered.
-pub fn point(salt: &Salt, turn: &Turn, answer: &Answer, reading: &Reading) -> Point {
+pub fn point(salt: &Salt, turn: &Turn, ending: &Ending, reading: &Reading) -> Point {
     Point {
-        tip: turn.prompted.then(salt, &answered(salt, answer)),
+        tip: turn.prompted.then(salt, &ending.said),
         seen: reading.seen.clone(),
     }
 }

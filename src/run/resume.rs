@@ -163,12 +163,12 @@ impl Resume {
                 return Stand::Ended(Err(error));
             }
         };
-        self.run
-            .reach(point(salt, &self.turn, &ending.answer, reading));
+        let point = point(salt, &self.turn, &ending, reading);
+        self.run.reach(&point);
         match &self.held {
             Some(held) => {
                 let told = (&ending, reading);
-                advance(salt, &self.run, &held.slot, &self.turn, told);
+                advance(&self.run, &held.slot, &self.turn, told, point);
             }
             None => self.run.note(|turn| ending.note(turn)),
         }
@@ -244,11 +244,11 @@ impl Carry {
             self.run.note(|turn| ending.note(turn));
             return Ok(ending);
         };
-        let salt = &self.shared.salt;
-        self.run.reach(point(salt, left, &ending.answer, reading));
+        let point = point(&self.shared.salt, left, &ending, reading);
+        self.run.reach(&point);
         if let Ok(_lease) = slot.lease.try_lock() {
             let told = (&ending, reading);
-            advance(salt, &self.run, &slot, left, told);
+            advance(&self.run, &slot, left, told, point);
         } else {
             self.run.note(|turn| ending.note(turn));
         }
