@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::bounds::By::Count;
+use crate::bounds::By::{Count, Memory};
 use crate::bounds::{Bounds, CONNECTIONS};
 use crate::child::{Process, Upstream, own, page};
 use crate::contender::{Contender, Ground, Pace, Running, Store};
@@ -174,7 +174,7 @@ impl Herded {
             Answered::AtOnce => 14.5,
             Answered::Streamed => 18.0,
         };
-        judge("KiB each", each, Count.at_most(most));
+        judge("KiB each", each, Memory.at_most(most));
         let answered = of(|seen| seen.tally.answered as f64);
         judge("answered", answered, Count.at_least(callers as f64));
         let failed = of(|seen| seen.tally.failed as f64);
@@ -182,7 +182,7 @@ impl Herded {
         let connections = of(|seen| seen.connections as f64);
         judge("to upstream", connections, Count.at_most(CONNECTIONS));
         if self.later >= GIVEN_BACK {
-            let third = Count.at_most(1.0 / 3.0);
+            let third = Memory.at_most(1.0 / 3.0);
             judge("kept of growth", of(Seen::kept), third);
         }
     }

@@ -17,6 +17,10 @@ const MEMORY: Contender = Contender::Proxy(Store::Memory, Pace::Learned);
 const FIXED: Contender = Contender::Proxy(Store::Memory, Pace::Fixed);
 const DISK: Contender = Contender::Proxy(Store::Disk, Pace::Learned);
 
+/// For how many seconds a lone connection must be watched, or a disk that others use too, for their times
+/// to say anything.
+const TELLING: f64 = 3.0;
+
 /// How long each is measured, and how often.
 pub struct Plan<'a> {
     pub seconds: f64,
@@ -76,14 +80,16 @@ pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<
         history,
         seconds: plan.seconds,
     };
-    for connections in [1, 64, 512] {
-        let load = load(connections, 20);
+    for load in [1, 64, 512].map(|connections| load(connections, 20)) {
         let seen = rounds(&running, &upstream, plan.rounds, load)?;
         report(
-            &format!("rate: {connections} connections, 20 messages before each prompt"),
+            &format!(
+                "rate: {} connections, 20 messages before each prompt",
+                load.connections
+            ),
             &seen,
         );
-        judge(connections, &seen, bounds);
+        judge(load, &seen, bounds);
     }
     running.retain(|running| [Contender::Floor, MEMORY].contains(&running.contender));
     let mut costs = Vec::new();
@@ -106,7 +112,9 @@ pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<
 }
 
 /// What was promised under this load, with 20 messages before each prompt.
-fn judge(connections: usize, seen: &Seen<'_>, bounds: &mut Bounds) {
+fn judge(load: Load, seen: &Seen<'_>, bounds: &mut Bounds) {
+    let connections = load.connections;
+    let is_telling = load.seconds >= TELLING;
     let mut judge = |what: &str, seen, promise| {
         bounds.judge(format!("rate, {connections}: {what}"), seen, promise);
     };
@@ -115,8 +123,10 @@ fn judge(connections: usize, seen: &Seen<'_>, bounds: &mut Bounds) {
         judge(&format!("{proxy}: faults"), faults, Count.at_most(0.0));
     }
     if connections == 1 {
-        let added = seen.against(MEMORY, Contender::Direct, Sample::added);
-        judge("added at the median, ms", added, Clock.at_most(0.10));
+        if is_telling {
+            let added = seen.against(MEMORY, Contender::Direct, Sample::added);
+            judge("added at the median, ms", added, Clock.at_most(0.10));
+        }
         return;
     }
     let turns = |proxy, other| seen.against(proxy, other, Sample::turns_of);
@@ -126,8 +136,10 @@ fn judge(connections: usize, seen: &Seen<'_>, bounds: &mut Bounds) {
     judge("CPU, of the floor's", cpu, Clock.at_most(1.0));
     let of_pair = turns(MEMORY, Contender::Pair);
     judge("turns/s, of the pair's", of_pair, Clock.at_least(0.75));
-    let disk = turns(DISK, Contender::Floor);
-    judge("disk, turns/s, of the floor's", disk, Clock.at_least(0.8));
+    if is_telling {
+        let disk = turns(DISK, Contender::Floor);
+        judge("disk, turns/s, of the floor's", disk, Clock.at_least(0.8));
+    }
 }
 
 /// What each showed under one load, round by round.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use process::free_address;
 
 use crate::bounds::Bounds;
-use crate::bounds::By::{Clock, Count};
+use crate::bounds::By::{Clock, Count, Memory};
 use crate::child::{Process, page};
 use crate::contender::{Ground, Pace, Store};
 use crate::table::{self, median, shown};
@@ -32,7 +32,7 @@ pub fn run(ground: &Ground, starts: usize, bounds: &mut Bounds) -> io::Result<()
         ]);
         let of = format!("start, {name}:");
         bounds.judge(format!("{of} first 200, ms"), time, Clock.at_most(20.0));
-        bounds.judge(format!("{of} idle, MiB"), idle, Count.at_most(12.0));
+        bounds.judge(format!("{of} idle, MiB"), idle, Memory.at_most(12.0));
     }
     table::print(
         "start",

@@ -26,10 +26,9 @@ use crate::start::{Started, started};
 use crate::table::{self, median, shown};
 use crate::wire;
 
-/// How many conversations must be there for their sizes to tell anything, before and after the file is
-/// compacted.
-const SIZED: usize = 1_000_000;
-const SIZED_COMPACTED: usize = 20_000;
+/// How many conversations must be there for their sizes to tell anything: the latest 10,000 turns have
+/// records of their own, which weigh much where there are few more conversations than that.
+const SIZED: usize = 100_000;
 
 /// Turns that are timed.
 const TIMED: usize = 2000;
@@ -95,13 +94,9 @@ fn judge(seen: &[Seen], bounds: &mut Bounds) {
     let mut judge = |what: &str, seen, promise| {
         bounds.judge(format!("{of} {what}"), seen, promise);
     };
-    // The latest 10,000 turns have records of their own, which weigh too much where there are few more
-    // conversations than that.
-    let (file, compacted) = (many.each(many.bytes), many.each(many.compacted));
     if many.count >= SIZED {
+        let (file, compacted) = (many.each(many.bytes), many.each(many.compacted));
         judge("file, bytes each", file, Count.at_most(700.0));
-    }
-    if many.count >= SIZED_COMPACTED {
         judge("compacted, bytes each", compacted, Count.at_most(400.0));
     }
     judge("open, ms", many.open_ms(), Clock.at_most(2000.0));
