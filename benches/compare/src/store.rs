@@ -27,8 +27,9 @@ use crate::table::{self, median, shown};
 use crate::wire;
 
 /// How many conversations must be there for their sizes to tell anything: the latest 10,000 turns have
-/// records of their own, which weigh much where there are few more conversations than that.
-const SIZED: usize = 100_000;
+/// records of their own, which weigh much where there are few more conversations than that, and a file
+/// grows by half of itself at a time.
+const SIZED: usize = 150_000;
 
 /// Turns that are timed.
 const TIMED: usize = 2000;

@@ -136,11 +136,12 @@ fn named(storm: Storm, callers: usize) -> String {
 
 fn measured(ground: &Ground, storm: Storm, callers: usize) -> io::Result<Seen> {
     let runs = match storm {
-        Storm::AllAtOnce => "lognormal:8:0.6",
-        Storm::OneHandle => "always:4",
-        Storm::Stall(_) => "lognormal:30:0.6",
+        Storm::AllAtOnce => "lognormal:8:0.6".to_owned(),
+        Storm::OneHandle => "always:4".to_owned(),
+        // Most of them last until the standstill, and beyond it.
+        Storm::Stall(seconds) => format!("lognormal:{}:0.6", seconds.max(10)),
     };
-    let arguments = ["--runs", runs, "--answer", "100"];
+    let arguments = ["--runs", &runs, "--answer", "100"];
     let upstream = Upstream::start(ground.folder.path(), &arguments)?;
     let contender = Contender::Proxy(Store::Memory, Pace::Learned);
     let running = ground.start(contender, upstream.address)?;
