@@ -43,6 +43,7 @@ pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<
                 contender,
                 answered,
                 callers: *callers,
+                seconds: plan.seconds,
                 later: plan.later,
             };
             table::next(&format_args!("{contender}, {callers} callers"));
@@ -50,7 +51,7 @@ pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<
             herded.judge(seen.as_ref().ok(), bounds);
             match seen {
                 Ok(seen) => rows.push(herded.row(&seen)),
-                Err(error) => println!("{contender}, {callers} callers: {error}"),
+                Err(error) => println!("{}, {callers} callers: {error}", herded.name()),
             }
         }
     }
@@ -101,6 +102,8 @@ struct Herded {
     contender: Contender,
     answered: Answered,
     callers: usize,
+    /// How long their runs take.
+    seconds: u32,
     later: Duration,
 }
 
@@ -127,6 +130,7 @@ impl Seen {
 impl Herded {
     fn measured(&self, ground: &Ground, upstream: &Upstream) -> io::Result<Seen> {
         let (contender, callers) = (self.contender, self.callers);
+        let runs = Duration::from_secs(self.seconds.into());
         let running = ground.start(contender, upstream.address)?;
         // Whatever is made for the first connection is not made for each. Some know no such page.
         let _ = page(running.address, "/livez");
@@ -142,8 +146,9 @@ impl Herded {
         // The last ones are polled for the first time.
         std::thread::sleep(Duration::from_secs(4));
         let holding = resident(&running)?;
-        let connections = upstream.report()?.most_connections;
+        let is_too_late = began.elapsed() > runs;
         let tally: herd::Tally = herd.result()?;
+        let connections = upstream.report()?.most_connections;
         std::thread::sleep(self.later);
         let later = resident(&running)?;
         if let Some(fault) = &tally.fault {
@@ -151,7 +156,8 @@ impl Herded {
         }
         Ok(Seen {
             idle,
-            holding,
+            // What those hold who have their answers already says nothing.
+            holding: if is_too_late { f64::NAN } else { holding },
             later,
             connections,
             asked,

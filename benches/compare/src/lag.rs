@@ -37,7 +37,8 @@ pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<
         let upstream = Upstream::start(ground.folder.path(), &arguments)?;
         table::next(&format_args!("{contender}, runs {}", plan.runs));
         let seen = measured(ground, &upstream, contender, plan);
-        judge(contender, seen.as_ref().ok(), fixed, bounds);
+        let whom = (contender, plan.callers);
+        judge(whom, seen.as_ref().ok(), fixed, bounds);
         if let (Contender::Proxy(_, Pace::Fixed), Ok(seen)) = (contender, &seen) {
             fixed = seen.report.efficiency();
         }
@@ -88,7 +89,12 @@ impl Seen {
 }
 
 /// What was promised of the proxy, beside the efficiency of its fixed pace.
-fn judge(contender: Contender, seen: Option<&Seen>, fixed: f64, bounds: &mut Bounds) {
+fn judge(
+    (contender, callers): (Contender, usize),
+    seen: Option<&Seen>,
+    fixed: f64,
+    bounds: &mut Bounds,
+) {
     let Contender::Proxy(_, pace) = contender else {
         return;
     };
@@ -96,8 +102,10 @@ fn judge(contender: Contender, seen: Option<&Seen>, fixed: f64, bounds: &mut Bou
         bounds.judge(format!("lag, {contender}: {what}"), seen, promise);
     };
     let of = |figure: fn(&Seen) -> f64| seen.map_or(f64::NAN, figure);
-    let failed = of(|seen| seen.tally.failed as f64);
-    judge("failed", failed, Count.at_most(0.0));
+    let answered = of(|seen| seen.tally.answered as f64);
+    judge("answered", answered, Count.at_least(callers as f64));
+    let unanswered = of(|seen| (seen.tally.failed + seen.tally.refused) as f64);
+    judge("failed or refused", unanswered, Count.at_most(0.0));
     let connections = of(|seen| seen.report.most_connections as f64);
     judge("to upstream", connections, Count.at_most(CONNECTIONS));
     if pace == Pace::Fixed {

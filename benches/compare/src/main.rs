@@ -63,7 +63,8 @@ struct Whole {
     /// A proxy that is built already; without it, the release build of this tree
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// All of it in some minutes: less of everything, peers only where they are installed
+    /// All of it in some minutes: less of everything, peers only where they are installed; what so little
+    /// says nothing of is not judged
     #[arg(long)]
     quick: bool,
     /// Fail where any figure is beyond what was promised of it; without this, times fail at three times
@@ -185,12 +186,15 @@ fn compare(arguments: &Whole) -> io::Result<()> {
     println!("{}", machine::described());
     let mut bounds = Bounds::new(arguments.strict);
     let of = |mode: &&Mode| arguments.only.is_empty() || arguments.only.contains(mode);
-    for mode in Mode::value_variants().iter().filter(of) {
-        measure(*mode, arguments, (&ground, &peers), &mut bounds)?;
-    }
+    let mut measured = Mode::value_variants()
+        .iter()
+        .filter(of)
+        .map(|mode| measure(*mode, arguments, (&ground, &peers), &mut bounds));
+    let done: io::Result<()> = measured.by_ref().collect();
+    drop(measured);
     println!("\n{}", machine::described());
     bounds.print();
-    bounds.kept()
+    done.and_then(|()| bounds.kept())
 }
 
 fn measure(
@@ -205,7 +209,7 @@ fn measure(
         Mode::Rate => {
             let plan = rate::Plan {
                 seconds: if quick { 1.0 } else { 6.0 },
-                rounds: arguments.rounds.unwrap_or(if quick { 1 } else { 5 }),
+                rounds: arguments.rounds.unwrap_or(if quick { 3 } else { 5 }),
                 peers,
             };
             rate::run(ground, &plan, bounds)
@@ -281,7 +285,7 @@ fn held(ground: &Ground, quick: bool, peers: &[Peer], bounds: &mut Bounds) -> io
     let all = [1000, 5000, 10_000, most_callers()];
     let plan = hold::Plan {
         callers: if quick { &all[..1] } else { &all },
-        seconds: if quick { 6 } else { 45 },
+        seconds: if quick { 15 } else { 45 },
         later: Duration::from_secs(if quick { 3 } else { 30 }),
         peers,
     };

@@ -118,9 +118,18 @@ fn judge(load: Load, seen: &Seen<'_>, bounds: &mut Bounds) {
     let mut judge = |what: &str, seen, promise| {
         bounds.judge(format!("rate, {connections}: {what}"), seen, promise);
     };
-    for proxy in [MEMORY, FIXED, DISK] {
-        let faults = seen.faults(proxy);
-        judge(&format!("{proxy}: faults"), faults, Count.at_most(0.0));
+    // A floor that fails would be easily reached.
+    let all = [
+        Contender::Direct,
+        Contender::Floor,
+        Contender::Pair,
+        MEMORY,
+        FIXED,
+        DISK,
+    ];
+    for contender in all {
+        let faults = seen.faults(contender);
+        judge(&format!("{contender}: faults"), faults, Count.at_most(0.0));
     }
     if connections == 1 {
         if is_telling {
@@ -169,12 +178,13 @@ impl Seen<'_> {
         median(pairs.map(|(sample, other)| compared(sample, other)))
     }
 
-    /// Of all rounds; not a number where there was none.
+    /// Of all rounds; not a number where nothing was answered in one of them.
     fn faults(&self, contender: Contender) -> f64 {
-        match self.samples(contender) {
-            [] => f64::NAN,
-            samples => samples.iter().map(|sample| sample.faults).sum::<usize>() as f64,
+        let samples = self.samples(contender);
+        if samples.is_empty() || samples.iter().any(|sample| sample.rate == 0.0) {
+            return f64::NAN;
         }
+        samples.iter().map(|sample| sample.faults).sum::<usize>() as f64
     }
 }
 

@@ -29,8 +29,8 @@ struct Found {
     lags: Vec<f32>,
     lates: Vec<f32>,
     since: Option<Instant>,
-    /// Calls in each second since the first one.
-    rates: [Vec<u32>; 2],
+    /// Calls in each tenth of a second since the first one.
+    tenths: [Vec<u32>; 2],
 }
 
 /// What is told of it. Times are seconds.
@@ -51,6 +51,8 @@ pub struct Report {
     /// By how much the polls that found an end came later than they were due.
     pub late_p50: f64,
     pub late_p99: f64,
+    /// Reads within one tenth of a second, at most.
+    pub most_in_a_tenth: u32,
     /// Reads in each second, and posts.
     pub rate: Vec<u32>,
     pub post_rate: Vec<u32>,
@@ -129,8 +131,9 @@ impl Account {
             lag_p99: percentile(&found.lags, 0.99),
             late_p50: percentile(&found.lates, 0.5),
             late_p99: percentile(&found.lates, 0.99),
-            rate: found.rates[Called::Read as usize].clone(),
-            post_rate: found.rates[Called::Posted as usize].clone(),
+            most_in_a_tenth: found.of(Called::Read).iter().max().copied().unwrap_or(0),
+            rate: in_seconds(found.of(Called::Read)),
+            post_rate: in_seconds(found.of(Called::Posted)),
         }
     }
 
@@ -148,13 +151,24 @@ enum Called {
 impl Found {
     fn counts(&mut self, called: Called) {
         let since = self.since.get_or_insert_with(Instant::now);
-        let second = since.elapsed().as_secs() as usize;
-        let rate = &mut self.rates[called as usize];
-        if rate.len() <= second {
-            rate.resize(second + 1, 0);
+        let at = (since.elapsed().as_millis() / 100) as usize;
+        let tenths = &mut self.tenths[called as usize];
+        if tenths.len() <= at {
+            tenths.resize(at + 1, 0);
         }
-        rate[second] += 1;
+        tenths[at] += 1;
     }
+
+    fn of(&self, called: Called) -> &[u32] {
+        &self.tenths[called as usize]
+    }
+}
+
+fn in_seconds(tenths: &[u32]) -> Vec<u32> {
+    tenths
+        .chunks(10)
+        .map(|tenths| tenths.iter().sum())
+        .collect()
 }
 
 fn percentile(of: &[f32], share: f64) -> f64 {
