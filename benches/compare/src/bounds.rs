@@ -160,6 +160,11 @@ impl Bounds {
         });
     }
 
+    /// Judges figures of this.
+    pub fn of(&mut self, whose: String) -> impl FnMut(&str, f64, Promise) {
+        move |what, seen, promise| self.judge(format!("{whose}: {what}"), seen, promise)
+    }
+
     pub fn print(&self) {
         let rows = self.judged.iter().map(|judged| {
             vec![

@@ -68,11 +68,7 @@ pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<
         "answered",
         "failed",
     ];
-    table::print(
-        "hold (at most 14.5 KiB each, 18 where streamed, a third of the growth kept)",
-        &head,
-        &rows,
-    );
+    table::print("hold", &head, &rows);
     Ok(())
 }
 
@@ -171,9 +167,7 @@ impl Herded {
             return;
         }
         let (name, callers) = (self.name(), self.callers);
-        let mut judge = |what: &str, seen, promise| {
-            bounds.judge(format!("hold, {callers}, {name}: {what}"), seen, promise);
-        };
+        let mut judge = bounds.of(format!("hold, {callers}, {name}"));
         let of = |figure: fn(&Seen) -> f64| seen.map_or(f64::NAN, figure);
         let each = seen.map_or(f64::NAN, |seen| seen.kib_each(callers));
         let most = match self.answered {

@@ -62,10 +62,7 @@ pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<
         "failed",
         "other load",
     ];
-    let title = format!(
-        "lag: {} callers, {} (beyond the schedule: p99 at most 60 ms)",
-        plan.callers, plan.runs
-    );
+    let title = format!("lag: {} callers, {}", plan.callers, plan.runs);
     table::print(&title, &head, &rows);
     Ok(())
 }
@@ -98,9 +95,7 @@ fn judge(
     let Contender::Proxy(_, pace) = contender else {
         return;
     };
-    let mut judge = |what: &str, seen, promise| {
-        bounds.judge(format!("lag, {contender}: {what}"), seen, promise);
-    };
+    let mut judge = bounds.of(format!("lag, {contender}"));
     let of = |figure: fn(&Seen) -> f64| seen.map_or(f64::NAN, figure);
     let answered = of(|seen| seen.tally.answered as f64);
     judge("answered", answered, Count.at_least(callers as f64));

@@ -186,12 +186,10 @@ fn compare(arguments: &Whole) -> io::Result<()> {
     println!("{}", machine::described());
     let mut bounds = Bounds::new(arguments.strict);
     let of = |mode: &&Mode| arguments.only.is_empty() || arguments.only.contains(mode);
-    let mut measured = Mode::value_variants()
+    let done = Mode::value_variants()
         .iter()
         .filter(of)
-        .map(|mode| measure(*mode, arguments, (&ground, &peers), &mut bounds));
-    let done: io::Result<()> = measured.by_ref().collect();
-    drop(measured);
+        .try_for_each(|mode| measure(*mode, arguments, (&ground, &peers), &mut bounds));
     println!("\n{}", machine::described());
     bounds.print();
     done.and_then(|()| bounds.kept())

@@ -334,20 +334,13 @@ struct Shares {
 
 /// Simulated time is no clock: what falls short here would do so anywhere.
 fn judge((name, least, cold_least): &(&str, f64, f64), shares: &Shares, bounds: &mut Bounds) {
-    let mut judge = |what: &str, seen, least| {
-        bounds.judge(
-            format!("paces, {name}: {what}"),
-            seen,
-            Count.at_least(least),
-        );
-    };
-    judge("PE of the optimum's", shares.of_optimum, *least);
-    judge("PE of the fixed interval's", shares.of_fixed, OF_FIXED);
-    judge(
-        "the same of cold starts",
-        shares.first_of_fixed,
-        *cold_least,
-    );
+    let mut judge = bounds.of(format!("paces, {name}"));
+    let least = Count.at_least(*least);
+    judge("PE of the optimum's", shares.of_optimum, least);
+    let of_fixed = Count.at_least(OF_FIXED);
+    judge("PE of the fixed interval's", shares.of_fixed, of_fixed);
+    let cold_least = Count.at_least(*cold_least);
+    judge("the same of cold starts", shares.first_of_fixed, cold_least);
 }
 
 /// What the counted runs were drawn from, with weights.

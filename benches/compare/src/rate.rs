@@ -115,9 +115,7 @@ pub fn run(ground: &Ground, plan: &Plan<'_>, bounds: &mut Bounds) -> io::Result<
 fn judge(load: Load, seen: &Seen<'_>, bounds: &mut Bounds) {
     let connections = load.connections;
     let is_telling = load.seconds >= TELLING;
-    let mut judge = |what: &str, seen, promise| {
-        bounds.judge(format!("rate, {connections}: {what}"), seen, promise);
-    };
+    let mut judge = bounds.of(format!("rate, {connections}"));
     // A floor that fails would be easily reached.
     let all = [
         Contender::Direct,

@@ -30,17 +30,13 @@ pub fn run(ground: &Ground, starts: usize, bounds: &mut Bounds) -> io::Result<()
             shown(time, 1),
             shown(idle, 1),
         ]);
-        let of = format!("start, {name}:");
-        bounds.judge(format!("{of} first 200, ms"), time, Clock.at_most(20.0));
-        bounds.judge(format!("{of} idle, MiB"), idle, Memory.at_most(12.0));
+        let mut judge = bounds.of(format!("start, {name}"));
+        judge("first 200, ms", time, Clock.at_most(20.0));
+        judge("idle, MiB", idle, Memory.at_most(12.0));
     }
-    table::print(
-        "start",
-        &["", "first 200, ms (20)", "idle, MiB (12)"],
-        &rows,
-    );
+    table::print("start", &["", "first 200, ms", "idle, MiB"], &rows);
     let size = fs::metadata(&ground.binary)?.len() as f64 / 1024.0 / 1024.0;
-    println!("\nthe program: {size:.1} MiB (16)");
+    println!("\nthe program: {size:.1} MiB");
     bounds.judge("the program, MiB", size, Count.at_most(16.0));
     Ok(())
 }

@@ -91,10 +91,7 @@ fn judge(seen: &[Seen], bounds: &mut Bounds) {
     let (Some(few), Some(many)) = (seen.first(), seen.last()) else {
         return;
     };
-    let of = format!("store, {}:", many.count);
-    let mut judge = |what: &str, seen, promise| {
-        bounds.judge(format!("{of} {what}"), seen, promise);
-    };
+    let mut judge = bounds.of(format!("store, {}", many.count));
     if many.count >= SIZED {
         let (file, compacted) = (many.each(many.bytes), many.each(many.compacted));
         judge("file, bytes each", file, Count.at_most(700.0));
@@ -113,44 +110,29 @@ fn report(plan: &[(usize, By)], seen: &[Seen]) {
         [few, .., many] => shown(of(many) / of(few), 2),
         _ => "-".to_owned(),
     };
-    let line = |name: &str, of: &dyn Fn(&Seen) -> f64, digits, wanted: &str| {
+    let line = |name: &str, of: &dyn Fn(&Seen) -> f64, digits| {
         let mut cells = vec![name.to_owned()];
         cells.extend(seen.iter().map(|seen| shown(of(seen), digits)));
-        cells.extend([ratio(of), wanted.to_owned()]);
+        cells.push(ratio(of));
         cells
     };
     let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
+    let first = |seen: &Seen| seen.started.took.as_secs_f64() * 1000.0;
     let rows = [
-        line("file, bytes each", &|seen| seen.each(seen.bytes), 0, "700"),
+        line("file, bytes each", &|seen| seen.each(seen.bytes), 0),
         line(
             "compacted, bytes each",
             &|seen| seen.each(seen.compacted),
             0,
-            "400",
         ),
-        line("open, ms", &Seen::open_ms, 1, "2000"),
-        line(
-            "the program's first 200, ms",
-            &|seen| seen.started.took.as_secs_f64() * 1000.0,
-            0,
-            "",
-        ),
-        line("it holds, MiB", &|seen| mib(seen.started.held), 0, ""),
-        line(
-            "it held at most, MiB",
-            &|seen| mib(seen.started.peak),
-            0,
-            "",
-        ),
-        line("look-up, us", &|seen| seen.look_up, 1, "x 1.5"),
-        line("a turn with its writes, us", &|seen| seen.turn, 1, "x 1.5"),
-        line("a turn that evicts, ms", &|seen| seen.evicting_p50, 3, ""),
-        line(
-            "the slowest of them, ms",
-            &|seen| seen.evicting_most,
-            1,
-            "50",
-        ),
+        line("open, ms", &Seen::open_ms, 1),
+        line("the program's first 200, ms", &first, 0),
+        line("it holds, MiB", &|seen| mib(seen.started.held), 0),
+        line("it held at most, MiB", &|seen| mib(seen.started.peak), 0),
+        line("look-up, us", &|seen| seen.look_up, 1),
+        line("a turn with its writes, us", &|seen| seen.turn, 1),
+        line("a turn that evicts, ms", &|seen| seen.evicting_p50, 3),
+        line("the slowest of them, ms", &|seen| seen.evicting_most, 1),
     ];
     let heads = plan.iter().map(|(count, by)| match by {
         By::Turns => format!("{count} turns"),
@@ -159,7 +141,7 @@ fn report(plan: &[(usize, By)], seen: &[Seen]) {
     let heads: Vec<String> = heads.collect();
     let mut head = vec![""];
     head.extend(heads.iter().map(String::as_str));
-    head.extend(["ratio", "at most"]);
+    head.push("ratio");
     table::print("store", &head, &rows);
 }
 

@@ -101,10 +101,7 @@ impl Seen {
 }
 
 fn judge((storm, callers): (Storm, usize), seen: Option<&Seen>, bounds: &mut Bounds) {
-    let named = named(storm, callers);
-    let mut judge = |what: &str, seen, promise| {
-        bounds.judge(format!("{named}: {what}"), seen, promise);
-    };
+    let mut judge = bounds.of(named(storm, callers));
     let of = |figure: fn(&Seen) -> f64| seen.map_or(f64::NAN, figure);
     let failed = of(|seen| seen.tally.failed as f64);
     judge("failed", failed, Count.at_most(0.0));
@@ -114,7 +111,7 @@ fn judge((storm, callers): (Storm, usize), seen: Option<&Seen>, bounds: &mut Bou
     let all = callers as f64;
     if storm == Storm::OneHandle {
         let refused = of(|seen| seen.tally.refused as f64);
-        judge("answered", answered, Count.at_most(ON_ONE_HANDLE));
+        judge("answered", answered, Count.at_least(ON_ONE_HANDLE));
         judge("429", refused, Count.at_least(all - ON_ONE_HANDLE));
         return;
     }
