@@ -3,7 +3,7 @@
 mod access;
 mod descriptors;
 mod healthcheck;
-mod log;
+pub mod log;
 mod parts;
 mod serve;
 mod state;

@@ -1,9 +1,9 @@
 //! What a request leaves in the log: one line, and nothing that the caller would not want there.
 
 use std::cell::RefCell;
-use std::io;
 use std::sync::{Arc, Mutex, Once};
 
+use chaturdata_proxy::app::log::json::Json;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tracing_subscriber::Layer;
@@ -29,27 +29,18 @@ impl Drop for Guard {
     }
 }
 
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// One subscriber for all threads, which asks at each event whether its thread collects: whether
 /// anyone listens to a place is kept for all threads by whichever comes there first.
 fn subscribe() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let collects = dynamic_filter_fn(|_, _| COLLECTED.with_borrow(Option::is_some));
-        let lines = tracing_subscriber::fmt::layer()
-            .json()
-            .with_writer(|| COLLECTED.with_borrow(Clone::clone).unwrap_or_default())
-            .with_filter(collects);
+        let collect = |line: &[u8]| {
+            if let Some(Lines(lines)) = COLLECTED.with_borrow(Clone::clone) {
+                lines.lock().unwrap().extend_from_slice(line);
+            }
+        };
+        let lines = Json(collect).with_filter(collects);
         tracing_subscriber::registry().with(lines).init();
     });
 }
@@ -67,13 +58,12 @@ impl Lines {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// The fields of each request's line.
+    /// The line of each request.
     fn requests(&self) -> Vec<Value> {
         self.text()
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
             .filter(|line| line["target"] == "chaturdata_proxy::request")
-            .map(|line| line["fields"].clone())
             .collect()
     }
 }

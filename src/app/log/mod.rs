@@ -1,5 +1,7 @@
 //! Log lines on stderr: text for a terminal, JSON otherwise, and never a reason to wait or to fail.
 
+pub mod json;
+
 use std::io::{self, IsTerminal, Write};
 use std::mem;
 use std::panic::PanicHookInfo;
@@ -14,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{self, LogFormat};
+use json::Json;
 
 /// Lines that may wait for stderr; beyond, they are dropped and counted.
 const WAITING: usize = 4096;
@@ -80,15 +83,18 @@ fn layer(
         *metadata.level() <= Level::INFO || metadata.target().starts_with("chaturdata_proxy")
     });
     let wanted = config::targets(&settings.filter).context("log.filter is not a filter")?;
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(lines)
-        .log_internal_errors(false);
     let layer = if json {
-        layer.json().flatten_event(true).with_ansi(false).boxed()
-    } else if io::stderr().is_terminal() {
-        layer.boxed()
+        Json(move |line: &[u8]| lines.0.put(line)).boxed()
     } else {
-        layer.with_ansi(false).boxed()
+        let text = tracing_subscriber::fmt::layer()
+            .with_writer(lines)
+            .log_internal_errors(false);
+        // On a terminal there are colours, unless NO_COLOR is set.
+        if io::stderr().is_terminal() {
+            text.boxed()
+        } else {
+            text.with_ansi(false).boxed()
+        }
     };
     Ok(layer.with_filter(wanted).with_filter(ours).boxed())
 }
@@ -301,6 +307,29 @@ mod tests {
             text.contains("a foreign line") && text.contains("a line of ours"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_json_line_holds_what_its_event_does() {
+        let text = logged("trace", || {
+            tracing::warn!(
+                target: "chaturdata_proxy::there",
+                code = "a \"quoted\"\nword",
+                status = 404,
+                deep.name = true,
+                ratio = 0.5,
+                below = -1,
+                absent = None::<u64>,
+                debug = ?["\u{1}"],
+                "said {}",
+                "\u{e9}"
+            );
+        });
+        let (head, rest) = text.split_at(r#"{"timestamp":"2026-11-28T12:00:00.000000Z""#.len());
+        let written = head.split('"').nth(3).map(humantime::parse_rfc3339);
+
+        assert!(matches!(written, Some(Ok(_))), "{head}");
+        insta::assert_snapshot!(rest, @r#","level":"WARN","message":"said é","code":"a \"quoted\"\nword","status":404,"deep.name":true,"ratio":0.5,"below":-1,"debug":"[\"\\u{1}\"]","target":"chaturdata_proxy::there"}"#);
     }
 
     #[test]
