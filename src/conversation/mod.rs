@@ -3,6 +3,7 @@
 pub mod blocks;
 pub mod call;
 pub mod canonical;
+pub mod digests;
 pub mod fingerprint;
 pub mod follow;
 pub mod queue;
@@ -192,7 +193,7 @@ pub struct Limits {
 /// What says whether a request is one that came before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repeat {
-    /// SHA-256 of the route and the body without insignificant white space.
+    /// A keyed hash of the route and the body without insignificant white space.
     pub body: [u8; 32],
     pub idempotency_key: Option<String>,
     /// The caller says that it has sent this request before.

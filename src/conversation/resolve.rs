@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fingerprint::{digest, form, instructions};
+use super::digests::Digests;
+use super::fingerprint::digest;
 use super::queue::{Held, Waiting};
 use super::salt::Salt;
 use super::side::{self, SideCall};
@@ -100,13 +101,15 @@ pub struct Start {
 }
 
 impl Hashes {
-    pub fn of(salt: &Salt, turn: &Turn) -> Self {
+    /// Texts that may have come before are looked up in `digests`.
+    pub fn of(digests: &Digests, turn: &Turn) -> Self {
+        let (salt, tenant) = (&digests.salt, &turn.caller.tenant);
         let history: Vec<Digest> = turn
             .history
             .iter()
-            .map(|message| digest(salt, message))
+            .map(|message| digests.message(tenant, message))
             .collect();
-        let seed = Fingerprint::seed(salt, &turn.caller.tenant, &turn.model, &turn.names);
+        let seed = Fingerprint::seed(salt, tenant, &turn.model, &turn.names);
         Self {
             roll: history
                 .iter()
@@ -117,8 +120,8 @@ impl Hashes {
                 .iter()
                 .map(|message| digest(salt, message))
                 .collect(),
-            instructions: instructions(salt, turn.instructions.as_deref()),
-            form: turn.form.as_deref().map(|wanted| form(salt, wanted)),
+            instructions: digests.instructions(tenant, turn.instructions.as_deref()),
+            form: turn.form.as_deref().map(|form| digests.form(tenant, form)),
         }
     }
 }

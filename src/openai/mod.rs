@@ -46,7 +46,7 @@ pub struct Envelope {
     pub patience: Option<Duration>,
     /// `X-Request-Timeout`, or the configured deadline.
     pub deadline: Duration,
-    /// SHA-256 of the route and the body without insignificant white space.
+    /// A keyed hash of the route and the body without insignificant white space.
     pub body: [u8; 32],
 }
 

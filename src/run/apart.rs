@@ -1,6 +1,7 @@
 //! Long texts are hashed away from the threads that serve everyone.
 
 use std::panic::resume_unwind;
+use std::sync::Arc;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::spawn_blocking;
@@ -41,9 +42,9 @@ impl Runner {
         if bytes <= LONG {
             return turn.into();
         }
-        let salt = self.0.salt.clone();
+        let shared = Arc::clone(&self.0);
         apart(move || Hashed {
-            hashes: Some(Hashes::of(&salt, &turn)),
+            hashes: Some(Hashes::of(&shared.digests, &turn)),
             turn,
         })
         .await

@@ -2,6 +2,7 @@
 
 mod admission;
 mod auth;
+mod bodies;
 mod chat;
 mod choices;
 mod completions;
@@ -51,6 +52,7 @@ use crate::run::live::Runner;
 use crate::store::backend::Backend;
 use admission::{Admission, Admit};
 use auth::Gate;
+use bodies::Bodies;
 use echoes::Echoes;
 use envelope::Heads;
 use error::ApiError;
@@ -225,6 +227,7 @@ struct Slices {
     gate: Gate,
     heads: Heads,
     body_limits: BodyLimits,
+    bodies: Bodies,
     admission: Admission,
     metrics: Arc<Metrics>,
     echoes: Echoes,
@@ -233,6 +236,7 @@ struct Slices {
 impl App {
     fn new(parts: Parts) -> Self {
         let config = parts.config;
+        let bodies = Bodies::new(&parts.salt);
         let gate = Gate::new(parts.access, parts.salt);
         Self(Arc::new(Slices {
             runner: parts.runner,
@@ -252,6 +256,7 @@ impl App {
             gate,
             heads: Heads::new(&config),
             body_limits: BodyLimits::new(&config.server),
+            bodies,
             admission: Admission::new(&config.server, Arc::clone(&parts.metrics)),
             metrics: parts.metrics,
             echoes: Echoes::default(),
@@ -298,6 +303,12 @@ impl FromRef<App> for Heads {
 impl FromRef<App> for BodyLimits {
     fn from_ref(app: &App) -> Self {
         app.0.body_limits
+    }
+}
+
+impl FromRef<App> for Bodies {
+    fn from_ref(app: &App) -> Self {
+        app.0.bodies.clone()
     }
 }
 
