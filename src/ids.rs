@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 
 /// A keyed hash of the upstream key, or of a caller key's name.
@@ -60,6 +62,10 @@ impl fmt::Display for ResponseId {
 /// The hash of a visible transcript, of one tenant, under one model and its user ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 16]);
+
+/// A map by keys that nobody outside can choose: hashes of something secret, or numbers that are given out
+/// here. How they are hashed need not withstand chosen ones.
+pub type ByOurs<K, V> = DashMap<K, V, RandomState>;
 
 /// A message's own hash.
 pub type Digest = [u8; 32];

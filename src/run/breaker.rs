@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -35,7 +36,7 @@ pub struct Breaker {
 #[derive(Debug, Default)]
 struct State {
     whole: Circuit,
-    keys: HashMap<Tenant, Key>,
+    keys: HashMap<Tenant, Key, RandomState>,
 }
 
 #[derive(Debug)]

@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Rate;
-use crate::ids::Tenant;
+use crate::ids::{ByOurs, Tenant};
 
 /// Keys that are kept when nobody waits, before those are dropped that owe nothing.
 const KEYS: usize = 1024;
@@ -22,7 +21,7 @@ const TENANTS: usize = 256;
 pub struct Budget {
     /// From one read of a key to the next. `None`: there is no budget.
     spacing: Option<Duration>,
-    keys: DashMap<Tenant, Arc<Line>>,
+    keys: ByOurs<Tenant, Arc<Line>>,
 }
 
 /// Who waits for a read with one key.
@@ -41,7 +40,7 @@ impl Budget {
     pub fn new(rate: Option<Rate>) -> Self {
         Self {
             spacing: rate.map(Rate::spacing),
-            keys: DashMap::new(),
+            keys: ByOurs::default(),
         }
     }
 

@@ -18,7 +18,7 @@ use super::wake::Wakings;
 use crate::config::Config;
 use crate::conversation::Caller;
 use crate::conversation::salt::Salt;
-use crate::ids::Tenant;
+use crate::ids::{ByOurs, Tenant};
 use crate::metrics::{Call, CallResult, Metrics};
 use crate::secret::Secret;
 use crate::upstream::{
@@ -48,7 +48,7 @@ pub struct Calls {
     metrics: Arc<Metrics>,
     pub salt: Salt,
     /// By upstream key: what holds up its calls.
-    pauses: DashMap<Tenant, Pause>,
+    pauses: ByOurs<Tenant, Pause>,
     /// How long a 429 holds them up that does not say how long.
     pause: Duration,
     /// When each thread was last read.
@@ -101,7 +101,7 @@ impl Calls {
         Self {
             upstream,
             salt,
-            pauses: DashMap::new(),
+            pauses: ByOurs::default(),
             pause: config.pace.interval,
             reads: DashMap::new(),
             until_swept: AtomicUsize::new(READS),

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::quality::RandomState;
 
-/// Shorter texts, in bytes, are counted as fast as they are found.
-const WORTH_IT: usize = 64;
+/// Shorter texts, in bytes, are counted about as fast as they are found.
+const WORTH_IT: usize = 256;
 
-/// How many counts are remembered; each takes the place of another one. In all they take 128 KiB.
-const PLACES: usize = 1 << 14;
+/// How many counts are remembered, in 256 KiB: in sets, each of which is read about as fast as one place.
+const SETS: usize = 1 << 12;
+const WAYS: usize = 8;
 
 /// The bits of an entry that hold the count; above them stands what tells the text from others.
 const COUNT_BITS: u32 = 24;
@@ -18,23 +19,23 @@ const MOST: u64 = (1 << COUNT_BITS) - 1;
 
 static COUNTED: LazyLock<Counted> = LazyLock::new(Counted::default);
 
-/// Texts by a hash that nobody outside can foresee, of which 54 bits count: that two are taken for one is
+/// Texts by a hash that nobody outside can foresee, of which 52 bits count: that two are taken for one is
 /// as good as impossible, and would make an estimate wrong.
 struct Counted {
     state: RandomState,
-    places: Box<[AtomicU64]>,
+    sets: Box<[[AtomicU64; WAYS]]>,
 }
 
 impl Default for Counted {
     fn default() -> Self {
         Self {
             state: RandomState::default(),
-            places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
+            sets: (0..SETS).map(|_| Default::default()).collect(),
         }
     }
 }
 
-/// What `count` says of the text, or said when it was last asked. It must not say 0.
+/// What `count` says of the text, or said when it was last asked.
 pub fn once(text: &str, count: impl FnOnce(&str) -> u64) -> u64 {
     if text.len() < WORTH_IT {
         return count(text);
@@ -45,16 +46,23 @@ pub fn once(text: &str, count: impl FnOnce(&str) -> u64) -> u64 {
 impl Counted {
     fn once(&self, text: &str, count: impl FnOnce(&str) -> u64) -> u64 {
         let hash = self.state.hash_one(text);
-        let Some(place) = self.places.get(hash as usize % PLACES) else {
+        let Some(set) = self.sets.get(hash as usize % SETS) else {
             return count(text);
         };
         let told_by = hash & !MOST;
-        let known = place.load(Ordering::Relaxed);
-        if known & !MOST == told_by && known & MOST > 0 {
-            return known & MOST;
+        let mut free = None;
+        for place in set {
+            let known = place.load(Ordering::Relaxed);
+            if known == 0 {
+                free = Some(place);
+            } else if known & !MOST == told_by {
+                return known & MOST;
+            }
         }
         let tokens = count(text);
-        if tokens <= MOST {
+        // Where all are taken, one of them makes room.
+        let taken = set.get((hash as usize / SETS) % WAYS);
+        if let Some(place) = free.or(taken).filter(|_| tokens <= MOST) {
             place.store(told_by | tokens, Ordering::Relaxed);
         }
         tokens
@@ -90,10 +98,26 @@ mod tests {
     fn of_more_texts_than_are_remembered_none_has_the_count_of_another() {
         let counted = Counted::default();
         for round in 0..2 {
-            for number in 1..=4 * PLACES as u64 {
+            for number in 1..=4 * (SETS * WAYS) as u64 {
                 let text = number.to_string();
                 assert_eq!(counted.once(&text, |_| number), number, "in round {round}");
             }
+        }
+    }
+
+    #[test]
+    fn as_many_texts_of_a_set_are_remembered_as_it_has_room_for() {
+        let counted = Counted::default();
+        let set = |text: &String| counted.state.hash_one(text.as_str()) as usize % SETS;
+        let texts = (0_u64..).map(|number| number.to_string());
+        let one_set = texts.filter(|text| set(text) == 0).take(WAYS);
+        let one_set: Vec<String> = one_set.collect();
+
+        for text in &one_set {
+            assert_eq!(counted.once(text, |_| 1), 1);
+        }
+        for text in &one_set {
+            assert_eq!(counted.once(text, |_| 2), 1, "{text} was counted again");
         }
     }
 

@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dashmap::DashMap;
-
 use super::Error;
 use super::ask::RequestKey;
 use super::audience::Run;
@@ -13,6 +11,7 @@ use super::callers::{Callers, May};
 use super::responses::Responses;
 use crate::clock::Moment;
 use crate::conversation::Repeat;
+use crate::ids::ByOurs;
 use crate::store::Store;
 
 /// How long an `Idempotency-Key` is kept.
@@ -35,8 +34,8 @@ const EQUAL: usize = 64;
 #[derive(Debug)]
 pub struct Ledger {
     store: Arc<Store>,
-    runs: DashMap<RequestKey, Vec<Arc<Run>>>,
-    keyed: DashMap<RequestKey, Arc<Run>>,
+    runs: ByOurs<RequestKey, Vec<Arc<Run>>>,
+    keyed: ByOurs<RequestKey, Arc<Run>>,
     order: Mutex<VecDeque<Arc<Run>>>,
     /// Taken while a request with an `Idempotency-Key` looks for its run and begins one.
     one_at_a_time: Mutex<()>,
@@ -68,8 +67,8 @@ impl Ledger {
         Self {
             responses: Responses::new(bounds.max, bounds.max_age),
             store,
-            runs: DashMap::new(),
-            keyed: DashMap::new(),
+            runs: ByOurs::default(),
+            keyed: ByOurs::default(),
             order: Mutex::new(VecDeque::new()),
             one_at_a_time: Mutex::new(()),
             keep,

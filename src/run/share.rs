@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::quality::RandomState;
 use tokio::sync::Notify;
 
 use super::Error;
@@ -37,7 +38,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Taken {
     in_all: usize,
-    by: HashMap<Tenant, usize>,
+    by: HashMap<Tenant, usize, RandomState>,
 }
 
 /// What somebody holds, until it is dropped.

@@ -19,7 +19,7 @@ use tracing::info;
 use super::choices::Choices;
 use super::error::Code;
 use super::extract::endpoint;
-use super::random_hex;
+use super::random_id;
 use super::reply::{PROCESSING_MS, REQUEST_ID};
 use crate::conversation::Decision;
 use crate::metrics::{Metrics, Route};
@@ -160,8 +160,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     match headers.get(REQUEST_ID).filter(is_plain) {
         // A clone would keep all of the head that it is a slice of.
         Some(id) => HeaderValue::from_bytes(id.as_bytes()).expect("it is one already"),
-        None => HeaderValue::from_str(&format!("req_{}", random_hex()))
-            .expect("hex digits are fit for a header"),
+        None => HeaderValue::try_from(random_id("req_")).expect("hex digits are fit for a header"),
     }
 }
 

@@ -327,7 +327,7 @@ impl FromRef<App> for Arc<Metrics> {
 /// What the answer to a request says of itself; `lead` begins its id.
 fn minted(lead: &str, model: String) -> Head {
     Head {
-        id: format!("{lead}{}", random_hex()),
+        id: random_id(lead),
         created: seconds(),
         model,
     }
@@ -339,9 +339,14 @@ fn seconds() -> u64 {
     now.map_or(0, |now| now.as_secs())
 }
 
-/// 128 random bits.
-fn random_hex() -> String {
-    format!("{:032x}", u128::from_ne_bytes(random_bytes()))
+/// 128 random bits in hex, behind what all ids of a kind begin with.
+fn random_id(lead: &str) -> String {
+    let bytes = random_bytes();
+    let mut id = String::with_capacity(lead.len() + 2 * bytes.len());
+    id.push_str(lead);
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    id.extend(halves.filter_map(|half| char::from_digit(half.into(), 16)));
+    id
 }
 
 /// The system is asked for many at a time: each time takes longer than all else that is done with them.

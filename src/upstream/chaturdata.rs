@@ -117,7 +117,7 @@ impl ChatUrData {
         let body = body.map_err(|error| PostError::Unsent(error.to_string()))?;
         let request = Request::builder()
             .method(Method::POST)
-            .uri(format!("{}/newMessage", self.path))
+            .uri([&self.path, "/newMessage"].concat())
             .header(CONTENT_TYPE, "application/json")
             .header(AUTHORIZATION, key)
             .body(Bytes::from(body));
@@ -131,11 +131,7 @@ impl ChatUrData {
     async fn get_thread(&self, key: &Secret, thread: &ThreadId) -> Result<Thread, ReadError> {
         let key = bearer(key).ok_or(ReadError::KeyRefused(401))?;
         let request = Request::builder()
-            .uri(format!(
-                "{}/getThread?threadId={}",
-                self.path,
-                query_value(&thread.0)
-            ))
+            .uri([&self.path, "/getThread?threadId=", &query_value(&thread.0)].concat())
             .header(AUTHORIZATION, key)
             .body(Bytes::new());
         let request = request.map_err(|error| ReadError::Passing(error.to_string()))?;

@@ -2,13 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use dashmap::DashMap;
 use tokio::time::Instant;
 
 use super::learner::{Keeping, Learner, Plan, Spacing};
 use super::views::Views;
 use crate::clock::Moment;
-use crate::ids::Tenant;
+use crate::ids::{ByOurs, Tenant};
 use crate::store::Store;
 use crate::store::paces::Learned;
 
@@ -18,7 +17,7 @@ const KEYS: usize = 1024;
 #[derive(Debug)]
 pub struct Keys {
     spacing: Spacing,
-    learners: DashMap<Tenant, Learning>,
+    learners: ByOurs<Tenant, Learning>,
     /// What is expected of a key that nothing is known of.
     cold: OnceLock<Arc<Plan>>,
     /// Where it is written down.
@@ -36,7 +35,7 @@ impl Keys {
     pub fn new(spacing: Spacing) -> Self {
         Self {
             spacing,
-            learners: DashMap::new(),
+            learners: ByOurs::default(),
             cold: OnceLock::new(),
             store: None,
         }

@@ -2,11 +2,9 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use dashmap::DashMap;
-
-use super::{PARTS, Slot, Store, put, take};
+use super::{Slot, Store, in_parts, put, take};
 use crate::clock::Moment;
-use crate::ids::Handle;
+use crate::ids::{ByOurs, Handle};
 use crate::store::backend::{Table, Write};
 use crate::store::record;
 use crate::store::{BranchId, HandleHash, HandleKey, HandleRecord, State};
@@ -16,11 +14,11 @@ const HANDLES_PER_BRANCH: usize = 16;
 
 /// Where names lead.
 #[derive(Debug)]
-pub struct Handles(DashMap<HandleHash, HandleRecord>);
+pub struct Handles(ByOurs<HandleHash, HandleRecord>);
 
 impl Handles {
     pub fn with_room(room: usize) -> Self {
-        Self(DashMap::with_capacity_and_shard_amount(room, PARTS))
+        Self(in_parts(room))
     }
 
     pub fn insert(&self, hash: HandleHash, record: HandleRecord) {

@@ -6,6 +6,7 @@ mod points;
 mod restore;
 mod slot;
 
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 
 use crate::clock::{Clock, Moment};
-use crate::ids::Fingerprint;
+use crate::ids::{ByOurs, Fingerprint};
 use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Table, Unwritten, Write};
 use crate::store::conversations::Conversations;
@@ -29,6 +30,10 @@ pub use slot::Slot;
 /// there are millions nobody waits long for that.
 const PARTS: usize = 64;
 
+fn in_parts<K: Eq + Hash, V>(room: usize) -> ByOurs<K, V> {
+    DashMap::with_capacity_and_hasher_and_shard_amount(room, Default::default(), PARTS)
+}
+
 /// How much is remembered, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -42,7 +47,7 @@ pub struct Bounds {
 pub struct Store {
     pub backend: Arc<dyn Backend>,
     clock: Clock,
-    branches: DashMap<BranchId, Arc<Slot>>,
+    branches: ByOurs<BranchId, Arc<Slot>>,
     points: Points,
     handles: Handles,
     pub conversations: Conversations,
@@ -60,7 +65,7 @@ impl Store {
         Self {
             backend,
             clock,
-            branches: DashMap::with_shard_amount(PARTS),
+            branches: in_parts(0),
             points: Points::with_room(0),
             handles: Handles::with_room(0),
             conversations: Conversations::default(),

@@ -1,10 +1,9 @@
 //! Every tip that is or was, and the branches that have come there.
 
-use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use super::PARTS;
-use crate::ids::Fingerprint;
+use super::in_parts;
+use crate::ids::{ByOurs, Fingerprint};
 use crate::store::BranchId;
 
 /// How many branches one fingerprint may lead to; the oldest make room.
@@ -12,7 +11,7 @@ const BRANCHES_PER_POINT: usize = 32;
 
 /// Fingerprints, and the branches that each leads to.
 #[derive(Debug)]
-pub struct Points(DashMap<Fingerprint, There>);
+pub struct Points(ByOurs<Fingerprint, There>);
 
 /// The branches at a point, in the order of coming there: nearly always one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +22,7 @@ enum There {
 
 impl Points {
     pub fn with_room(room: usize) -> Self {
-        Self(DashMap::with_capacity_and_shard_amount(room, PARTS))
+        Self(in_parts(room))
     }
 
     pub fn at(&self, point: &Fingerprint) -> Vec<BranchId> {

@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use dashmap::DashMap;
-
 use super::handles::{Handles, take_handle};
 use super::points::Points;
-use super::{PARTS, Slot, Store};
+use super::{Slot, Store, in_parts};
 use crate::ids::Fingerprint;
 use crate::store::record::Rested;
 use crate::store::{BranchId, HandleHash, HandleRecord};
@@ -28,7 +26,7 @@ impl Store {
             })
             .collect();
         // With room from the first: nothing is moved while they fill.
-        self.branches = DashMap::with_capacity_and_shard_amount(branches.len(), PARTS);
+        self.branches = in_parts(branches.len());
         self.points = Points::with_room(points.len());
         self.handles = Handles::with_room(handles.len());
         let store = &*self;
