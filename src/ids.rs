@@ -67,6 +67,15 @@ pub struct Fingerprint(pub [u8; 16]);
 /// here. How they are hashed need not withstand chosen ones.
 pub type ByOurs<K, V> = DashMap<K, V, RandomState>;
 
+/// How the hashes of texts are made that a state holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextHash {
+    /// HighwayHash, and a polynomial over the hashes of a transcript.
+    Highway,
+    /// HMAC-SHA256, as versions before the fourth have it.
+    Sha256,
+}
+
 /// A message's own hash.
 pub type Digest = [u8; 32];
 

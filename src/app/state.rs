@@ -76,7 +76,7 @@ fn on_disk(dir: &Path) -> Result<State> {
     );
     Ok(State {
         backend: Arc::new(opened.disk.clone()),
-        salt: Salt::fixed(opened.facts.salt),
+        salt: Salt::of_state(opened.facts.salt, opened.facts.texts),
         restored,
         clock,
         keeper: Keeper(Some((opened.disk, opened.serving))),
@@ -94,5 +94,27 @@ impl Keeper {
             disk.close().await;
         };
         tokio::join!(used, serving);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::ids::TextHash;
+
+    #[test]
+    fn a_state_goes_on_with_the_hashes_that_it_was_begun_with() {
+        let earlier = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/state/second.redb");
+        for (begun_by, texts) in [(Some(earlier), TextHash::Sha256), (None, TextHash::Highway)] {
+            let dir = tempfile::tempdir().unwrap();
+            if let Some(earlier) = begun_by {
+                fs::copy(earlier, dir.path().join("state.redb")).unwrap();
+            }
+            for _ in 0..2 {
+                assert_eq!(on_disk(dir.path()).unwrap().salt.texts(), texts);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
 use serde_json::Value;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
@@ -16,11 +17,14 @@ const REASONING: [(&str, &str); 2] = [
 /// Unicode NFC, line ends as `\n`, no outer white space, no reasoning blocks in assistants' text.
 pub fn text(role: Role, text: &str) -> Cow<'_, str> {
     let mut canonical = Cow::Borrowed(text);
-    if role == Role::Assistant && REASONING.iter().any(|(open, _)| text.contains(open)) {
-        canonical = Cow::Owned(without_reasoning(text));
-    }
-    if canonical.contains('\r') {
-        canonical = Cow::Owned(canonical.replace("\r\n", "\n").replace('\r', "\n"));
+    // Most texts have neither, which is seen in one pass.
+    if memchr2(b'<', b'\r', text.as_bytes()).is_some() {
+        if role == Role::Assistant && REASONING.iter().any(|(open, _)| text.contains(open)) {
+            canonical = Cow::Owned(without_reasoning(text));
+        }
+        if canonical.contains('\r') {
+            canonical = Cow::Owned(canonical.replace("\r\n", "\n").replace('\r', "\n"));
+        }
     }
     if !is_nfc(&canonical) {
         canonical = Cow::Owned(canonical.nfc().collect());

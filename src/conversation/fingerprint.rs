@@ -23,9 +23,12 @@ impl Fingerprint {
 
     /// Of the transcript with one message more.
     pub fn then(self, salt: &Salt, message: &Digest) -> Self {
-        Self(cut(
-            &salt.hash("message after", [self.0.as_slice(), message])
-        ))
+        match salt.roller() {
+            Some(roller) => roller.roll(self, message),
+            None => Self(cut(
+                &salt.hash("message after", [self.0.as_slice(), message])
+            )),
+        }
     }
 }
 
@@ -52,34 +55,79 @@ pub fn digest(salt: &Salt, message: &Message) -> Digest {
         .into_iter()
         .chain(calls)
         .chain(message.parts.iter().map(<[u8; 32]>::as_slice));
-    salt.hash("message", fields)
+    salt.hash_text("message", fields)
 }
 
 /// What the instructions are known by; `None` has a hash of its own.
 pub fn instructions(salt: &Salt, text: Option<&str>) -> Digest {
     match text {
-        Some(text) => salt.hash(
+        Some(text) => salt.hash_text(
             "instructions",
             [canonical::text(Role::User, text).as_bytes()],
         ),
-        None => salt.hash("no instructions", []),
+        None => salt.hash_text("no instructions", []),
     }
 }
 
 /// What a form is known by, on a thread that was told of it.
 pub fn form(salt: &Salt, form: &Form) -> Digest {
-    salt.hash("form", [form.block().as_bytes()])
+    salt.hash_text("form", [form.block().as_bytes()])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::conversation::ToolCall;
+    use crate::ids::TextHash;
+
+    /// One for each way of hashing texts.
+    fn salts() -> [Salt; 2] {
+        [TextHash::Highway, TextHash::Sha256].map(|texts| Salt::of_state([7; 32], texts))
+    }
+
+    /// A state's conversations are found by these.
+    #[test]
+    fn what_is_known_stays_known_by_what_it_is() {
+        let known = salts().map(|salt| {
+            let message = digest(&salt, &Message::said(Role::User, "Revenue by region?"));
+            let once = Fingerprint([0; 16]).then(&salt, &message);
+            [
+                message.as_slice(),
+                &once.then(&salt, &message).0,
+                &instructions(&salt, Some("Be brief.")),
+                &instructions(&salt, None),
+            ]
+            .map(|hash| {
+                hash.iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>()
+            })
+        });
+
+        let highway = [
+            "aa6b075942e1c439a97e26c72092b0e575868eb141a769835413be6f8c01263a",
+            "42deaf1d52655b4a370a6a050891d052",
+            "6104e8dcde82e34df7d22d46f95a77efe0cd9e2145ec74bf68e877c510906dd2",
+            "16bf42d20f837e4166243909eae4988b2c341533aae9c281943a58089eb998db",
+        ];
+        let sha256 = [
+            "b1e7f7e69164f20c09c4b244bf84d85a756e53901fa60ff74aad7bb5c59b4e7c",
+            "01891d55276a1efb23c8df2e889ae7bf",
+            "7d98416c03a0a097712da3a96ab72b00553c23a0065d85062a67b2b8c4fde5d7",
+            "5f259058bd982f9b757cee7f43a6c85804009209505fc58de2a4dae467a00061",
+        ];
+        assert_eq!(known, [highway, sha256]);
+    }
 
     #[test]
     fn equal_messages_have_equal_digests_and_others_do_not() {
-        let salt = Salt::random().unwrap();
-        let of = |message: &Message| digest(&salt, message);
+        for salt in salts() {
+            are_told_apart(&salt);
+        }
+    }
+
+    fn are_told_apart(salt: &Salt) {
+        let of = |message: &Message| digest(salt, message);
         let call = |id: &str, arguments: &str| Message {
             calls: vec![ToolCall {
                 id: id.to_owned(),
@@ -103,16 +151,17 @@ mod tests {
 
     #[test]
     fn the_border_between_two_messages_counts() {
-        let salt = Salt::random().unwrap();
-        let seed = Fingerprint([0; 16]);
-        let roll = |texts: &[&str]| {
-            texts.iter().fold(seed, |roll, text| {
-                roll.then(&salt, &digest(&salt, &Message::said(Role::User, *text)))
-            })
-        };
+        for salt in salts() {
+            let roll = |texts: &[&str]| {
+                texts.iter().fold(Fingerprint([0; 16]), |roll, text| {
+                    roll.then(&salt, &digest(&salt, &Message::said(Role::User, *text)))
+                })
+            };
 
-        assert_ne!(roll(&["ab", "c"]), roll(&["a", "bc"]));
-        assert_ne!(roll(&["ab"]), roll(&["a", "b"]));
+            assert_ne!(roll(&["ab", "c"]), roll(&["a", "bc"]));
+            assert_ne!(roll(&["ab"]), roll(&["a", "b"]));
+            assert_ne!(roll(&["a", "b"]), roll(&["b", "a"]));
+        }
     }
 
     #[test]
@@ -138,8 +187,8 @@ mod tests {
 
     #[test]
     fn absent_instructions_differ_from_empty_ones() {
-        let salt = Salt::random().unwrap();
-
-        assert_ne!(instructions(&salt, None), instructions(&salt, Some("")));
+        for salt in salts() {
+            assert_ne!(instructions(&salt, None), instructions(&salt, Some("")));
+        }
     }
 }

@@ -3,11 +3,11 @@
 pub mod blocks;
 pub mod call;
 pub mod canonical;
-pub mod digests;
 pub mod fingerprint;
 pub mod follow;
 pub mod queue;
 pub mod resolve;
+pub mod rolling;
 pub mod salt;
 pub mod side;
 pub mod transcript;

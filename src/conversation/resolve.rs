@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::digests::Digests;
-use super::fingerprint::digest;
+use super::fingerprint::{digest, form, instructions};
 use super::queue::{Held, Waiting};
 use super::salt::Salt;
 use super::side::{self, SideCall};
-use super::{Base, Decision, Turn};
+use super::{Base, Decision, Message, Turn};
 use crate::config::SideCalls;
 use crate::ids::{Digest, Fingerprint, Handle, ResponseId};
 use crate::planted::{Bug, is_planted};
@@ -101,27 +100,21 @@ pub struct Start {
 }
 
 impl Hashes {
-    /// Texts that may have come before are looked up in `digests`.
-    pub fn of(digests: &Digests, turn: &Turn) -> Self {
-        let (salt, tenant) = (&digests.salt, &turn.caller.tenant);
-        let history: Vec<Digest> = turn
-            .history
-            .iter()
-            .map(|message| digests.message(tenant, message))
-            .collect();
-        let seed = Fingerprint::seed(salt, tenant, &turn.model, &turn.names);
+    pub fn of(salt: &Salt, turn: &Turn) -> Self {
+        let digests = |messages: &[Message]| -> Vec<Digest> {
+            let digests = messages.iter().map(|message| digest(salt, message));
+            digests.collect()
+        };
+        let history = digests(&turn.history);
+        let seed = Fingerprint::seed(salt, &turn.caller.tenant, &turn.model, &turn.names);
         Self {
             roll: history
                 .iter()
                 .fold(seed, |roll, digest| roll.then(salt, digest)),
             history,
-            prompt: turn
-                .prompt
-                .iter()
-                .map(|message| digest(salt, message))
-                .collect(),
-            instructions: digests.instructions(tenant, turn.instructions.as_deref()),
-            form: turn.form.as_deref().map(|form| digests.form(tenant, form)),
+            prompt: digests(&turn.prompt),
+            instructions: instructions(salt, turn.instructions.as_deref()),
+            form: turn.form.as_deref().map(|own| form(salt, own)),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Runner {
         }
         let shared = Arc::clone(&self.0);
         apart(move || Hashed {
-            hashes: Some(Hashes::of(&shared.digests, &turn)),
+            hashes: Some(Hashes::of(&shared.salt, &turn)),
             turn,
         })
         .await

@@ -45,7 +45,7 @@ pub type Preview = (Decision, Handle, Option<Arc<Slot>>);
 impl Shared {
     /// What a turn is known by, of which its messages' hashes may be known already.
     pub fn hashes(&self, turn: &Turn, follows: Option<&Follows>, known: Option<Hashes>) -> Hashes {
-        let hashes = known.unwrap_or_else(|| Hashes::of(&self.digests, turn));
+        let hashes = known.unwrap_or_else(|| Hashes::of(&self.salt, turn));
         match turn.base {
             Base::Nothing => hashes,
             Base::Conversation | Base::Response(_) => {

@@ -75,7 +75,7 @@ impl Runner {
             ..Ground::default()
         };
         if let Some(run) = attached.filter(|_| !is_planted(Bug::NoRepeats)) {
-            let hashes = Hashes::of(&shared.digests, &turn);
+            let hashes = Hashes::of(&shared.salt, &turn);
             return Ok(self.attach(run, turn, hashes, ground));
         }
         let place = Place {
@@ -127,7 +127,7 @@ impl Waiting {
             Ok(Err(error)) => return self.end(error),
             Err(_) => return self.end(Error::TooManyRuns),
         };
-        let hashes = Hashes::of(&self.shared.digests, &turn);
+        let hashes = Hashes::of(&self.shared.salt, &turn);
         let resolved = match self.shared.resolver.resolve(&turn, &hashes) {
             Ok(resolved) => resolved,
             Err(unresolved) => return self.end(unresolved.into()),

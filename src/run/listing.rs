@@ -51,7 +51,7 @@ impl Line {
     fn of(salt: &Salt, message: Message) -> Self {
         let mut mark = None;
         let key = match &message.id {
-            Some(id) => salt.hash("message id", [id.as_bytes()]),
+            Some(id) => salt.hash_text("message id", [id.as_bytes()]),
             None => {
                 let mark = *mark.insert(self::mark(salt, &message.text));
                 let role = [match message.role {
@@ -61,7 +61,7 @@ impl Line {
                 }];
                 let time = message.created_at.map(|at| at.to_bits().to_le_bytes());
                 let time = time.as_ref().map_or(&[][..], |time| time);
-                salt.hash("shown message", [&role, time, mark.0.as_slice()])
+                salt.hash_text("shown message", [&role, time, mark.0.as_slice()])
             }
         };
         Self {
@@ -79,5 +79,49 @@ impl Line {
 
 /// What a text that was posted is found by in its thread, however its white space comes back.
 pub fn mark(salt: &Salt, text: &str) -> Mark {
-    Mark(cut(&salt.hash("posted", [squashed(text).as_bytes()])))
+    Mark(cut(&salt.hash_text("posted", [squashed(text).as_bytes()])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TextHash;
+
+    /// What is remembered of a thread is compared with these.
+    #[test]
+    fn what_was_seen_stays_known_by_what_it_is() {
+        let known = [TextHash::Highway, TextHash::Sha256].map(|texts| {
+            let salt = Salt::of_state([7; 32], texts);
+            let line = |id: Option<&str>| {
+                let message = Message {
+                    id: id.map(str::to_owned),
+                    role: Some(Role::User),
+                    text: " Revenue\nby region?".to_owned(),
+                    created_at: None,
+                    annotations: Vec::new(),
+                };
+                Line::of(&salt, message)
+            };
+            let hex =
+                |hash: &[u8]| -> String { hash.iter().map(|byte| format!("{byte:02x}")).collect() };
+            let (named, nameless) = (line(Some("m1")), line(None));
+            [
+                hex(&named.mark(&salt).0),
+                hex(&named.key),
+                hex(&nameless.key),
+            ]
+        });
+
+        let highway = [
+            "28b18ff4578c79ac7b4485619c71c41b",
+            "fc8350e5b8a1f91e",
+            "34434ed73adb3fe1",
+        ];
+        let sha256 = [
+            "8cd918767eb0dc8171fbca8d629f2269",
+            "d0af1d58d5edb596",
+            "0e99430f263a8c2d",
+        ];
+        assert_eq!(known, [highway, sha256]);
+    }
 }

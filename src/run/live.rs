@@ -22,7 +22,6 @@ use super::subscription::{Seat, Subscription};
 use super::{Answer, Error, Finish, Place};
 use crate::clock::{Clock, Moment};
 use crate::config::{self, Config};
-use crate::conversation::digests::Digests;
 use crate::conversation::resolve::{Continuation, Hashes, Resolver, Secrets, Unresolved};
 use crate::conversation::salt::Salt;
 use crate::conversation::transcript::{self, Lead};
@@ -44,7 +43,6 @@ pub struct Runner(pub Arc<Shared>);
 #[derive(Debug)]
 pub struct Shared {
     pub salt: Salt,
-    pub digests: Digests,
     pub calls: Calls,
     pub store: Arc<Store>,
     pub resolver: Resolver,
@@ -132,7 +130,6 @@ impl Runner {
             ledger: Ledger::new(store.clone(), keep, config.run.max_answers),
             notes: Notes::new(bounds.max, bounds.max_age),
             active: Shares::new(config.run.max_active, config.run.max_active_per_key),
-            digests: Digests::new(salt.clone()),
             salt,
             pace: Pace::new(&config.pace).kept_in(store.clone(), restored.paces),
             store,

@@ -4,45 +4,63 @@ use std::sync::Arc;
 
 use highway::{HighwayHash as _, HighwayHasher};
 use memchr::memchr2;
+use sha2::{Digest as _, Sha256};
 
-use crate::conversation::salt::Salt;
+use crate::conversation::salt::{Salt, finished};
+use crate::ids::TextHash;
 
 /// Hashes bodies. Cloning shares it.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "it holds a key")]
-pub struct Bodies(Arc<HighwayHasher>);
+pub enum Bodies {
+    Highway(Arc<HighwayHasher>),
+    Sha256,
+}
 
 impl Bodies {
+    /// As the runs of a state know the requests that they were begun for.
     pub fn new(salt: &Salt) -> Self {
-        Self(Arc::new(salt.quick("bodies")))
+        match salt.texts() {
+            TextHash::Highway => Self::Highway(Arc::new(salt.quick("bodies"))),
+            TextHash::Sha256 => Self::Sha256,
+        }
     }
 
     /// Of the route and the body without insignificant white space, in one pass and without a copy:
     /// the stretches between white space are fed to the hash as they lie.
     pub fn hash(&self, route: &str, json: &[u8]) -> [u8; 32] {
-        let mut hash = HighwayHasher::clone(&self.0);
-        hash.append(route.as_bytes());
-        hash.append(&[0]);
-        let mut start = 0;
-        let mut at = 0;
-        while let Some(byte) = json.get(at) {
-            match byte {
-                b' ' | b'\t' | b'\n' | b'\r' => {
-                    hash.append(json.get(start..at).unwrap_or_default());
-                    start = at + 1;
-                }
-                b'"' => at = end_of_string(json, at),
-                _ => {}
+        match self {
+            Self::Highway(key) => {
+                let mut hash = HighwayHasher::clone(key);
+                feed(route, json, |bytes| hash.append(bytes));
+                finished(hash)
             }
-            at += 1;
+            Self::Sha256 => {
+                let mut hash = Sha256::new();
+                feed(route, json, |bytes| hash.update(bytes));
+                hash.finalize().into()
+            }
         }
-        hash.append(json.get(start..).unwrap_or_default());
-        let mut bytes = [0; 32];
-        for (word, eight) in hash.finalize256().iter().zip(bytes.chunks_exact_mut(8)) {
-            eight.copy_from_slice(&word.to_le_bytes());
-        }
-        bytes
     }
+}
+
+fn feed(route: &str, json: &[u8], mut take: impl FnMut(&[u8])) {
+    take(route.as_bytes());
+    take(&[0]);
+    let mut start = 0;
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                take(json.get(start..at).unwrap_or_default());
+                start = at + 1;
+            }
+            b'"' => at = end_of_string(json, at),
+            _ => {}
+        }
+        at += 1;
+    }
+    take(json.get(start..).unwrap_or_default());
 }
 
 /// Where the string that begins here has its other quotation mark.
@@ -65,8 +83,14 @@ mod tests {
 
     use super::*;
 
-    fn hash(route: &str, json: &[u8]) -> [u8; 32] {
-        Bodies::new(&Salt::fixed([7; 32])).hash(route, json)
+    const BOTH: [TextHash; 2] = [TextHash::Highway, TextHash::Sha256];
+
+    fn hash_by(texts: TextHash, route: &str, json: &[u8]) -> [u8; 32] {
+        Bodies::new(&Salt::of_state([7; 32], texts)).hash(route, json)
+    }
+
+    fn hash(route: &str, json: &[u8]) -> [[u8; 32]; 2] {
+        BOTH.map(|texts| hash_by(texts, route, json))
     }
 
     #[test]
@@ -74,8 +98,11 @@ mod tests {
         let elsewhere = Bodies::new(&Salt::fixed([8; 32]));
 
         assert_eq!(hash("/r", b"{}"), hash("/r", b"{}"));
-        assert_ne!(hash("/r", b"{}"), hash("/s", b"{}"));
-        assert_ne!(hash("/r", b"{}"), elsewhere.hash("/r", b"{}"));
+        for texts in BOTH {
+            assert_ne!(hash_by(texts, "/r", b"{}"), hash_by(texts, "/s", b"{}"));
+        }
+        let highway = hash_by(TextHash::Highway, "/r", b"{}");
+        assert_ne!(highway, elsewhere.hash("/r", b"{}"));
     }
 
     /// What a request is known by is made of it, and kept with its run: a retry is told by that after a restart.
@@ -83,12 +110,14 @@ mod tests {
     fn the_hash_of_a_body_stays_what_it_is() {
         let body = br#"{"model": "chaturdata", "messages": [{"role": "user", "content": "Revenue by region?"}]}"#;
 
-        let hex: String = hash("/chat/completions", body)
-            .map(|byte| format!("{byte:02x}"))
-            .concat();
+        let hex = hash("/chat/completions", body)
+            .map(|hash| hash.map(|byte| format!("{byte:02x}")).concat());
         assert_eq!(
             hex,
-            "8cc6264c1076fc0242163b8ed74220a2c321d23f64ea2420adaa1e16b7926d5f"
+            [
+                "8cc6264c1076fc0242163b8ed74220a2c321d23f64ea2420adaa1e16b7926d5f",
+                "1a6293be8fe6004c42638f8125823b6f5e5bd2beb18bd1b0fb49a8aae83c4835",
+            ]
         );
     }
 
@@ -106,7 +135,9 @@ mod tests {
         fn other_text_has_another_hash(one in ".*", other in ".*") {
             let plain = |text: &str| hash("/r", &serde_json::to_vec(&text).unwrap());
 
-            prop_assert_eq!(one == other, plain(&one) == plain(&other));
+            for (one_hash, other_hash) in plain(&one).iter().zip(plain(&other)) {
+                prop_assert_eq!(one == other, *one_hash == other_hash);
+            }
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chaturdata_proxy::conversation::digests::Digests;
 use chaturdata_proxy::conversation::resolve::Hashes;
 use chaturdata_proxy::conversation::{Base, Caller, Limits, Names, Repeat, Turn};
 use chaturdata_proxy::ids::{Fingerprint, Handle, ResponseId};
@@ -353,11 +352,7 @@ impl Person {
             choices: 1,
             manner: Manner::default(),
         };
-        Hashes::of(
-            &Digests::new(world.salt.clone()),
-            &self.compose(world, &request, 0, false),
-        )
-        .roll
+        Hashes::of(&world.salt, &self.compose(world, &request, 0, false)).roll
     }
 
     fn compose(&self, world: &World, request: &Request, at: u64, marked: bool) -> Turn {

@@ -146,9 +146,10 @@ mod tests {
     use redb::TableHandle;
     use redb::backends::InMemoryBackend;
 
-    use super::super::{Held, open};
+    use super::super::{Held, begin, fresh, open};
     use super::*;
     use crate::clock::Moment;
+    use crate::ids::TextHash;
     use crate::ids::{Handle, Tenant};
     use crate::store::backend::Write;
     use crate::store::record::{Cut, Phase, Times};
@@ -234,7 +235,8 @@ mod tests {
             restored.take(table, key, value)
         })
         .unwrap();
-        assert_eq!((facts.salt, facts.schema), ([9; 32], version));
+        let known = (facts.salt, facts.schema, facts.texts);
+        assert_eq!(known, ([9; 32], version, TextHash::Sha256));
         let transaction = db.begin_read().unwrap();
         let tables = transaction.list_tables().unwrap();
         let mut tables: Vec<String> = tables.map(|table| table.name().to_owned()).collect();
@@ -310,6 +312,47 @@ mod tests {
         for fact in ["schema", "salt", "written"] {
             let stored = meta.get(fact).unwrap().unwrap();
             assert_eq!(stored.value().first(), Some(&records::SCHEMA), "{fact}");
+        }
+    }
+
+    /// A file of this version in which some facts are missing, or are of this version and this value.
+    fn with_facts(facts: &[(&str, Option<(u8, &[u8])>)]) -> Result<Facts, Fault> {
+        let file = Held::new(InMemoryBackend::new()).unwrap();
+        file.let_through().unwrap();
+        let db = begin(file.clone(), &fresh().unwrap()).unwrap();
+        let transaction = db.begin_write().unwrap();
+        {
+            let definition = TableDefinition::<&str, &[u8]>::new("meta");
+            let mut meta = transaction.open_table(definition).unwrap();
+            for (fact, value) in facts {
+                meta.remove(*fact).unwrap();
+                if let Some((version, value)) = value {
+                    let sealed = records::sealed_by(*version, "meta", fact.as_bytes(), value);
+                    meta.insert(*fact, sealed.as_slice()).unwrap();
+                }
+            }
+        }
+        transaction.commit().unwrap();
+        db.close().unwrap();
+        open(file, &mut |_, _, _| Ok(())).map(|(_, facts)| facts)
+    }
+
+    #[test]
+    fn how_texts_are_hashed_is_said_by_files_of_this_version_and_known_of_earlier_ones() {
+        let texts = |value: &'static [u8]| ("texts", Some((records::SCHEMA, value)));
+        let third = [("schema", Some((3, &[][..]))), ("texts", None)];
+        for (facts, texts) in [
+            (&[][..], Some(TextHash::Highway)),
+            (&[texts(b"sha256")], Some(TextHash::Sha256)),
+            (&third, Some(TextHash::Sha256)),
+            (&[texts(b"md5")], None),
+            (&[("texts", None)], None),
+        ] {
+            match (with_facts(facts), texts) {
+                (Ok(found), Some(texts)) => assert_eq!(found.texts, texts),
+                (Err(Fault::Damaged(_)), None) => {}
+                (other, _) => panic!("{facts:?}: {other:?}"),
+            }
         }
     }
 

@@ -24,6 +24,8 @@ pub use writer::{Disk, Serving};
 use records::fault;
 use reserve::{Reserve, Spared};
 
+use crate::ids::TextHash;
+
 /// Everything is read once, so there is little to gain from more.
 const CACHE: usize = 4 << 20;
 
@@ -130,6 +132,7 @@ fn fresh() -> Result<Facts, Fault> {
     getrandom::fill(&mut salt).map_err(Fault::NoRandomness)?;
     Ok(Facts {
         salt,
+        texts: TextHash::Highway,
         written: writer::now(),
         schema: SCHEMA,
     })

@@ -12,11 +12,12 @@ use redb::{
 };
 
 use super::{Fault, former};
+use crate::ids::TextHash;
 use crate::store::backend::{Table, Write};
 use crate::store::record::Unreadable;
 
 /// The version of what this program writes. Older ones are read.
-pub const SCHEMA: u8 = 3;
+pub const SCHEMA: u8 = 4;
 
 /// Before each value: the version, and the check over table, key, version and value.
 const LEAD: usize = 1 + size_of::<u32>();
@@ -26,6 +27,10 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const SCHEMA_KEY: &str = "schema";
 const SALT_KEY: &str = "salt";
 const WRITTEN_KEY: &str = "written";
+const TEXTS_KEY: &str = "texts";
+
+/// The first version whose files say how texts are hashed in them.
+const TEXTS_SINCE: u8 = 4;
 
 /// Takes one verified record.
 pub type Read<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Unreadable> + 'a;
@@ -34,6 +39,8 @@ pub type Read<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Unreadable> + '
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub salt: [u8; 32],
+    /// How texts are hashed in it, as long as it is there.
+    pub texts: TextHash,
     /// When the last records were written, in milliseconds since the epoch.
     pub written: u64,
     /// The latest version that has written to the file, as it was found.
@@ -58,6 +65,7 @@ pub fn lay_out(transaction: &WriteTransaction, facts: &Facts) -> Result<(), redb
     put(SCHEMA_KEY, &[])?;
     put(SALT_KEY, &facts.salt)?;
     put(WRITTEN_KEY, &facts.written.to_le_bytes())?;
+    put(TEXTS_KEY, name_of(facts.texts))?;
     for table in Table::ALL {
         transaction.open_table(definition(table))?;
     }
@@ -265,29 +273,51 @@ pub fn facts(db: &Database) -> Result<Facts, Fault> {
         Ok(meta) => meta,
     };
     let mut schema = 0;
-    let mut value = |key: &'static str| -> Result<Vec<u8>, Fault> {
-        let stored = meta.get(key).map_err(fault)?;
-        let stored = stored.ok_or_else(|| Fault::Damaged(format!("it has no {key}")))?;
+    let mut found = |key: &'static str| -> Result<Option<Vec<u8>>, Fault> {
+        let Some(stored) = meta.get(key).map_err(fault)? else {
+            return Ok(None);
+        };
         match stored.value().first() {
             Some(version) if *version > SCHEMA => Err(Fault::Newer),
             version => {
                 schema = schema.max(version.copied().unwrap_or_default());
-                verified(META_NAME, key.as_bytes(), stored.value())
-                    .map(Cow::into_owned)
-                    .ok_or_else(|| Fault::Damaged(format!("its {key}")))
+                let value = verified(META_NAME, key.as_bytes(), stored.value());
+                let value = value.ok_or_else(|| Fault::Damaged(format!("its {key}")))?;
+                Ok(Some(value.into_owned()))
             }
         }
     };
+    let none = |key: &str| Fault::Damaged(format!("it has no {key}"));
+    let mut value = |key: &'static str| found(key)?.ok_or_else(|| none(key));
     value(SCHEMA_KEY)?;
     let fixed = |what: &str| Fault::Damaged(format!("its {what} has another length"));
     let salt = value(SALT_KEY)?.try_into().map_err(|_| fixed(SALT_KEY))?;
     let written = value(WRITTEN_KEY)?;
     let written = written.try_into().map_err(|_| fixed(WRITTEN_KEY))?;
+    let texts = match found(TEXTS_KEY)? {
+        Some(name) => named(&name).ok_or_else(|| Fault::Damaged(format!("its {TEXTS_KEY}")))?,
+        None if begun_by(db)? < Some(TEXTS_SINCE) => TextHash::Sha256,
+        None => return Err(none(TEXTS_KEY)),
+    };
     Ok(Facts {
         salt,
+        texts,
         written: u64::from_le_bytes(written),
         schema,
     })
+}
+
+/// What a way of hashing texts is called in the file.
+fn name_of(texts: TextHash) -> &'static [u8] {
+    match texts {
+        TextHash::Highway => b"highway",
+        TextHash::Sha256 => b"sha256",
+    }
+}
+
+fn named(name: &[u8]) -> Option<TextHash> {
+    let all = [TextHash::Highway, TextHash::Sha256];
+    all.into_iter().find(|texts| name_of(*texts) == name)
 }
 
 const META_NAME: &str = "meta";

@@ -1,5 +1,7 @@
 //! Conversations go on where they were, and never where others have been since.
 
+use chaturdata_proxy::conversation::salt::Salt;
+use chaturdata_proxy::ids::TextHash;
 use chaturdata_proxy::upstream::sandbox::Kind;
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Rule, Script};
 use futures_util::future::join_all;
@@ -11,7 +13,14 @@ use crate::talk::{Talk, calls, decision, posted, said, seconds, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_history_is_appended_after_one_look_at_its_thread() {
+    for texts in [TextHash::Highway, TextHash::Sha256] {
+        is_appended_after_one_look(texts).await;
+    }
+}
+
+async fn is_appended_after_one_look(texts: TextHash) {
     let mut home = Home::saying("yes", 1);
+    home.salt = Salt::of_state([7; 32], texts);
     let proxy = home.start();
     let mut before = talk(&proxy);
     before.says("one").await;

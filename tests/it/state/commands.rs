@@ -89,7 +89,7 @@ fn a_good_state_is_said_to_be_good() {
     assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
     let lines: Vec<&str> = run.out.lines().collect();
     assert!(
-        lines[0].contains(" bytes, schema 3, last written 20"),
+        lines[0].contains(" bytes, schema 4, last written 20"),
         "{}",
         run.out
     );
@@ -112,7 +112,7 @@ fn a_state_of_an_earlier_version_is_checked_as_it_is_and_compacted_to_one_of_thi
     assert!(left == SECOND);
     let (_, found) = open(Medium::of(fs::read(&kept.file).unwrap())).unwrap();
     assert_eq!(found, second().1);
-    for (run, schema) in [(&checked, " schema 2, "), (&again, " schema 3, ")] {
+    for (run, schema) in [(&checked, " schema 2, "), (&again, " schema 4, ")] {
         assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
         let (first, others) = run.out.split_once('\n').unwrap();
         assert!(first.contains(schema), "{first}");

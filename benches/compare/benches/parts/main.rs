@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::config::{Config, SideCalls};
-use chaturdata_proxy::conversation::digests::Digests;
 use chaturdata_proxy::conversation::resolve::{Hashes, Resolver, Secrets};
 use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::conversation::{Base, Caller, Limits, Message, Names, Repeat, Role, Turn};
@@ -83,16 +82,12 @@ fn fingerprint(criterion: &mut Criterion) {
     for history in [2, 20, 200] {
         let turn = turn(history);
         group.throughput(Throughput::Bytes(500 * history as u64));
-        group.bench_with_input(BenchmarkId::new("new", history), &turn, |bencher, turn| {
-            let hash = |digests: Digests| Hashes::of(&digests, black_box(turn));
-            bencher.iter_batched(|| Digests::new(salt()), hash, BatchSize::SmallInput);
-        });
         group.bench_with_input(
-            BenchmarkId::new("resent", history),
+            BenchmarkId::from_parameter(history),
             &turn,
             |bencher, turn| {
-                let digests = Digests::new(salt());
-                bencher.iter(|| Hashes::of(&digests, black_box(turn)));
+                let salt = salt();
+                bencher.iter(|| Hashes::of(&salt, black_box(turn)));
             },
         );
     }
@@ -115,14 +110,14 @@ fn resolve(criterion: &mut Criterion) {
         let mut turn = turn(2);
         turn.names.handle = Some(Handle(format!("conversation {number}").into()));
         turn.history[0].text.push_str(&number.to_string());
-        let hashes = Hashes::of(&Digests::new(salt()), &turn);
+        let hashes = Hashes::of(&salt(), &turn);
         resolver
             .resolve(&turn, &hashes)
             .expect("nothing is known of it");
     }
     let mut turn = turn(20);
     turn.names.handle = Some(Handle("conversation 5000".into()));
-    let hashes = Hashes::of(&Digests::new(salt()), &turn);
+    let hashes = Hashes::of(&salt(), &turn);
     criterion.bench_function("resolve", |bencher| {
         bencher.iter(|| resolver.preview(black_box(&turn), &hashes).is_ok());
     });
