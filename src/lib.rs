@@ -29,3 +29,4 @@ pub mod ids;
 pub mod metrics;
 pub mod planted;
 pub mod secret;
+pub mod signal;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use super::state::State;
 use crate::clock::Moment;
@@ -15,6 +14,7 @@ use crate::conversation::salt::Salt;
 use crate::metrics::Metrics;
 use crate::run::live::{Foundation, Runner};
 use crate::server::{Access, Limits, Parts, SandboxService, Stop, router, serve};
+use crate::signal::Signal;
 use crate::upstream::Upstream;
 use crate::upstream::chaturdata::ChatUrData;
 use crate::upstream::sandbox::Sandbox;
@@ -38,7 +38,7 @@ pub async fn proxy(
     config: Config,
     (access, upstream): (Access, Arc<dyn Upstream>),
     state: State,
-    stop: CancellationToken,
+    stop: Signal,
 ) -> Result<()> {
     let State {
         backend,
@@ -92,7 +92,7 @@ pub async fn sandbox(
     listener: TcpListener,
     config: Config,
     script: Script,
-    stop: CancellationToken,
+    stop: Signal,
 ) -> Result<()> {
     let service = SandboxService(Sandbox::new(script));
     let limits = Limits::new(&config.server, Metrics::new().connections());

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::access::{self, access};
@@ -19,6 +18,7 @@ use super::log::{self, Lines};
 use super::{Start, callers_file, descriptors, parts, state};
 use crate::config::Settings;
 use crate::server::Access;
+use crate::signal::Signal;
 use crate::upstream::Upstream;
 
 const SANDBOX_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8485);
@@ -62,7 +62,7 @@ pub fn sandbox(
                 reachable(address)
             ));
         }
-        let stop = CancellationToken::new();
+        let stop = Signal::default();
         let served = parts::sandbox(listener, config, script, stop.clone());
         until_stopped(served, signals, &stop).await
     };
@@ -93,7 +93,7 @@ async fn proxy(
     let config = start.settings.config.clone();
     let access = admitted(start, plan, lines)?;
     announce(address, plan, lines);
-    let stop = CancellationToken::new();
+    let stop = Signal::default();
     let served = parts::proxy(listener, config, (access, upstream), state, stop.clone());
     until_stopped(served, signals, &stop).await
 }
@@ -168,7 +168,7 @@ fn announce(address: SocketAddr, plan: access::Start, lines: &Lines) {
 async fn until_stopped(
     served: impl Future<Output = Result<()>>,
     mut signals: Signals,
-    stop: &CancellationToken,
+    stop: &Signal,
 ) -> Result<()> {
     let mut served = Box::pin(served);
     tokio::select! {
@@ -178,7 +178,7 @@ async fn until_stopped(
     info!(
         "stopping: callers that wait get their answers or are told; a second signal stops at once"
     );
-    stop.cancel();
+    stop.give();
     tokio::select! {
         ended = served => ended,
         () = signals.next() => bail!("stopped at once by a second signal"),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::apart::Hashed;
@@ -30,6 +29,7 @@ use crate::form::{self, Form};
 use crate::ids::{Digest, Handle};
 use crate::metrics::{Metrics, Outcome};
 use crate::planted::{Bug, is_planted};
+use crate::signal::Signal;
 use crate::store::backend::{Backend, Nowhere};
 use crate::store::record::Phase;
 use crate::store::{Bounds, Branch, BranchId, Restored, Store};
@@ -60,7 +60,7 @@ pub struct Shared {
     pub active: Shares,
     pub left: Left,
     tasks: TaskTracker,
-    stopped: CancellationToken,
+    stopped: Signal,
 }
 
 /// Why no run was started for a turn.
@@ -140,7 +140,7 @@ impl Runner {
             transcript: usize::try_from(conversations.transcript).unwrap_or(usize::MAX),
             left: Left::default(),
             tasks: TaskTracker::new(),
-            stopped: CancellationToken::new(),
+            stopped: Signal::default(),
         };
         for (id, turn) in restored.turns {
             shared.restore(id, turn);
@@ -302,7 +302,7 @@ impl Runner {
 
     /// Stops every run where it is, and waits for their tasks. The upstream ends them by itself.
     pub async fn shut_down(&self) {
-        self.0.stopped.cancel();
+        self.0.stopped.give();
         self.0.tasks.close();
         self.0.tasks.wait().await;
         self.0.pace.keep();
@@ -315,7 +315,7 @@ impl Runner {
 
 impl Shared {
     pub fn is_stopped(&self) -> bool {
-        self.stopped.is_cancelled()
+        self.stopped.is_given()
     }
 
     /// Waits until what was changed so far outlives the process, as far as it can.
@@ -371,7 +371,13 @@ impl Shared {
         let run = Box::pin(run);
         self.tasks.spawn(async move {
             let _active = active;
-            stopped.run_until_cancelled(run).await
+            if !stopped.is_given() {
+                tokio::select! {
+                    biased;
+                    () = run => {}
+                    () = stopped.given() => {}
+                }
+            }
         });
     }
 

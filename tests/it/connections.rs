@@ -11,12 +11,12 @@ use axum::response::Response;
 use chaturdata_proxy::config::Config;
 use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::server::{Limits, Outbox, Owed, Receipt, Stop, serve};
+use chaturdata_proxy::signal::Signal;
 use futures_util::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tower::service_fn;
 
 use crate::proxy::read_out;
@@ -26,7 +26,7 @@ struct Server {
     connect_to: std::net::SocketAddr,
     delivered: Arc<AtomicUsize>,
     metrics: Metrics,
-    signal: CancellationToken,
+    signal: Signal,
     served: JoinHandle<()>,
 }
 
@@ -44,7 +44,7 @@ impl Server {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connect_to = listener.local_addr().unwrap();
-        let signal = CancellationToken::new();
+        let signal = Signal::default();
         let stop = Stop::on(signal.clone());
         Self {
             connect_to,
@@ -75,7 +75,7 @@ impl Server {
     }
 
     async fn stop(self) {
-        self.signal.cancel();
+        self.signal.give();
         self.served.await.unwrap();
     }
 }

@@ -13,6 +13,7 @@ use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::server::{self, Access, Limits, Stop};
+use chaturdata_proxy::signal::Signal;
 use chaturdata_proxy::store::Restored;
 use chaturdata_proxy::store::backend::{Backend, Nowhere};
 use chaturdata_proxy::store::callers::CallerKeys;
@@ -27,7 +28,6 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// Prompts that the upstream behind a [`Proxy`] answers in its own way; it echoes all others.
@@ -158,7 +158,7 @@ pub struct Proxy {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     stop: Stop,
-    signal: CancellationToken,
+    signal: Signal,
 }
 
 impl Proxy {
@@ -183,7 +183,7 @@ impl Proxy {
             ..Foundation::in_memory(upstream, secrets, Arc::clone(&metrics))
         };
         let runner = Runner::new(&config, foundation);
-        let signal = CancellationToken::new();
+        let signal = Signal::default();
         let stop = Stop::on(signal.clone());
         let router = server::router(server::Parts {
             config: Arc::clone(&config),
@@ -309,7 +309,7 @@ impl Listening {
     }
 
     pub fn begin_to_stop(&self) {
-        self.proxy.signal.cancel();
+        self.proxy.signal.give();
     }
 
     pub async fn stopped(self) {

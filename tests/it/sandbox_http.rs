@@ -3,12 +3,12 @@
 use chaturdata_proxy::config::Config;
 use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::server::{Limits, SandboxService, Stop, serve};
+use chaturdata_proxy::signal::Signal;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use chaturdata_proxy::upstream::sandbox::script::Script;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 use crate::proxy::read_out;
 
@@ -33,7 +33,7 @@ async fn answers<const N: usize>(requests: [(&str, &str, Option<Value>); N]) -> 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limits = Limits::new(&Config::default().server, Metrics::new().connections());
-    let signal = CancellationToken::new();
+    let signal = Signal::default();
     let stop = Stop::on(signal.clone());
     let served = tokio::spawn(serve(listener, SandboxService(sandbox), limits, stop));
     let mut answers = [const { String::new() }; N];
@@ -49,7 +49,7 @@ async fn answers<const N: usize>(requests: [(&str, &str, Option<Value>); N]) -> 
         socket.write_all(request.as_bytes()).await.unwrap();
         *answer = String::from_utf8(read_out(&mut socket).await).unwrap();
     }
-    signal.cancel();
+    signal.give();
     served.await.unwrap();
     answers
 }

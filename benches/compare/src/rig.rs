@@ -23,7 +23,6 @@ use chaturdata_proxy::upstream::{
 };
 use http::Request;
 use http_body_util::BodyExt;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::mock::threads::{Course, Threads};
@@ -154,7 +153,7 @@ impl Rig {
             salt,
             metrics,
             state: backend,
-            stop: Stop::on(CancellationToken::new()),
+            stop: Stop::default(),
         });
         Self { router, runner }
     }

@@ -18,7 +18,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{BoxError, Service};
 use tracing::{debug, warn};
@@ -27,6 +26,7 @@ pub use outbox::{Outbox, Owed, Receipt};
 pub use stop::Stop;
 
 use crate::config;
+use crate::signal::Signal;
 use outbox::{Incoming, Outgoing};
 use socket::{Deadlines, Socket};
 
@@ -71,7 +71,7 @@ where
 {
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let tasks = TaskTracker::new();
-    let cut = CancellationToken::new();
+    let cut = Signal::default();
     let http = protocol(&limits);
     loop {
         let accepted = tokio::select! {
@@ -96,14 +96,14 @@ where
             let _held = &held;
             tokio::select! {
                 () = until_done(&mut connection, &stop) => {}
-                () = cut.cancelled() => {}
+                () = cut.given() => {}
             }
         });
     }
     drop(listener);
     tasks.close();
     drain(&tasks, &stop, limits.drain_timeout).await;
-    cut.cancel();
+    cut.give();
     tasks.wait().await;
 }
 

@@ -1,7 +1,7 @@
 //! Imports run one way: from the server inwards, and never back.
 
 /// Which modules each module may import. `app` may import all, and nobody imports `app`.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     (
         "server",
         &[
@@ -15,6 +15,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "metrics",
             "ids",
             "secret",
+            "signal",
         ],
     ),
     (
@@ -42,6 +43,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "planted",
             "ids",
             "secret",
+            "signal",
         ],
     ),
     (
@@ -65,6 +67,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("planted", &[]),
     ("ids", &[]),
     ("secret", &[]),
+    ("signal", &[]),
 ];
 
 /// Parts of a module that only some may import, beside the module itself and `app`.

@@ -78,7 +78,7 @@ impl Proxy {
                 salt,
                 metrics,
                 state: Arc::new(Nowhere),
-                stop: Stop::on(tokio_util::sync::CancellationToken::new()),
+                stop: Stop::default(),
             })
         });
         Self {
