@@ -21,7 +21,7 @@ pub const KEYED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const RETRIED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How many of the oldest runs are looked at for each that is added.
-const SWEPT_AT_ONCE: usize = 4;
+const SWEPT_AT_ONCE: usize = 2;
 
 /// How many more are passed over, where there are too many, in the search for one whose answer was
 /// delivered.

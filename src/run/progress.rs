@@ -93,6 +93,11 @@ impl Progress {
         }
     }
 
+    /// Whether whoever listens is told how it ended.
+    pub fn is_over(&self) -> bool {
+        self.withdrawn || self.ended.is_some()
+    }
+
     /// How it ended, as whoever listens is told.
     pub fn end_told(&self) -> Option<Result<Arc<Answer>, Error>> {
         match self.error() {

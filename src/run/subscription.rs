@@ -125,7 +125,8 @@ impl Subscription {
             if let Some(event) = run.progress.look_anew(seen, |now| told.event(now)) {
                 return event;
             }
-            if let Err(error) = self.changed().await {
+            let change = self.run.progress.changed(self.seen);
+            if let Err(error) = in_time(self.deadline, change).await {
                 return RunEvent::Failed(error);
             }
         }
@@ -137,7 +138,8 @@ impl Subscription {
             if let Some(ended) = self.ended() {
                 return ended;
             }
-            self.changed().await?;
+            let ending = self.run.progress.over();
+            in_time(self.deadline, ending).await?;
         }
     }
 
@@ -150,14 +152,14 @@ impl Subscription {
     pub fn acknowledged(mut self) {
         self.left = Leaving::Written;
     }
+}
 
-    /// Waits for a change in the run, at most until the caller's deadline.
-    async fn changed(&mut self) -> Result<(), Error> {
-        tokio::select! {
-            biased;
-            () = self.run.progress.changed(self.seen) => Ok(()),
-            () = sleep_until(self.deadline) => Err(Error::Timeout),
-        }
+/// Waits at most until the caller's deadline.
+async fn in_time(deadline: Instant, change: impl Future<Output = ()>) -> Result<(), Error> {
+    tokio::select! {
+        biased;
+        () = change => Ok(()),
+        () = sleep_until(deadline) => Err(Error::Timeout),
     }
 }
 

@@ -12,6 +12,7 @@ use super::progress::Progress;
 pub struct Watched {
     state: Mutex<State>,
     changed: Notify,
+    over: Notify,
 }
 
 #[derive(Debug)]
@@ -30,6 +31,7 @@ impl Watched {
         Self {
             state: Mutex::new(State { version, progress }),
             changed: Notify::new(),
+            over: Notify::new(),
         }
     }
 
@@ -45,13 +47,17 @@ impl Watched {
         look(&state.progress)
     }
 
-    /// Tells everyone who waits.
+    /// Tells everyone who waits for it.
     pub fn change(&self, change: impl FnOnce(&mut Progress)) {
         let mut state = self.state();
         change(&mut state.progress);
         state.version.0 += 1;
+        let is_over = state.progress.is_over();
         drop(state);
         self.changed.notify_waiters();
+        if is_over {
+            self.over.notify_waiters();
+        }
     }
 
     /// Waits until there is something newer to see. Safe to drop at any time.
@@ -63,6 +69,17 @@ impl Watched {
                 return;
             }
             changed.await;
+        }
+    }
+
+    /// Waits until it is over, and is woken for nothing else. Safe to drop at any time.
+    pub async fn over(&self) {
+        loop {
+            let over = self.over.notified();
+            if self.state().progress.is_over() {
+                return;
+            }
+            over.await;
         }
     }
 
@@ -82,10 +99,13 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
+    use tokio::task::yield_now;
     use tokio::time::timeout;
 
     use super::*;
@@ -146,5 +166,32 @@ mod tests {
         assert!(waited(seen).await);
         assert_eq!(watched.look_anew(&mut seen, |progress| progress.polls), 1);
         assert!(!waited(seen).await);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_end_is_woken_by_nothing_else() {
+        let answered = |progress: &mut Progress| progress.end(Ok(Arc::default()));
+        let withdrawn = |progress: &mut Progress| progress.withdrawn = true;
+        for end in [answered as fn(&mut Progress), withdrawn] {
+            let (watched, looks) = (watched(), Arc::new(AtomicU32::new(0)));
+            let (waited_for, counted) = (watched.clone(), looks.clone());
+            let waiting = tokio::spawn(async move {
+                let mut over = pin!(waited_for.over());
+                poll_fn(|context| {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    over.as_mut().poll(context)
+                })
+                .await;
+            });
+            yield_now().await;
+            watched.change(|progress| progress.polls = 1);
+            yield_now().await;
+            assert_eq!(looks.load(Ordering::Relaxed), 1);
+
+            watched.change(end);
+
+            waiting.await.unwrap();
+            assert_eq!(looks.load(Ordering::Relaxed), 2);
+        }
     }
 }
