@@ -92,11 +92,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// How many of the connections new messages may use, and how many reads may, so that neither
-    /// waits for the other. One alone is used by both.
-    pub fn lanes(&self) -> (usize, usize) {
-        let posts = (self.max_connections * 3 / 8).max(1);
-        (posts, (self.max_connections - posts).max(1))
+    /// How many of the connections new messages may use at most, and reads as many, so that neither
+    /// waits for the other: three of eight are kept for each. One alone is used by both.
+    pub fn most_of_each(&self) -> usize {
+        let kept = (self.max_connections * 3 / 8).max(1);
+        (self.max_connections - kept).max(1)
     }
 }
 

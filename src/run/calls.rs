@@ -12,7 +12,7 @@ use super::apart::listing;
 use super::breaker::{Breaker, Failure, Pass};
 use super::budget::Budget;
 use super::listing::Listing;
-use super::places::{Place, Places};
+use super::places::{Kind, Place, Places};
 use super::stagger::Stagger;
 use super::wake::Wakings;
 use crate::config::Config;
@@ -59,8 +59,7 @@ pub struct Calls {
     breaker: Breaker,
     budget: Budget,
     /// Places among the calls in flight, and how long one may be waited for.
-    posts: Places,
-    polls: Places,
+    places: Places,
     patience: Duration,
     /// Polls that have waited long for their place.
     late: Stagger,
@@ -92,12 +91,6 @@ impl Calls {
         metrics: Arc<Metrics>,
         salt: Salt,
     ) -> Self {
-        let (posts, polls) = config.upstream.lanes();
-        let posts = Places::new(posts);
-        let polls = match config.upstream.max_connections {
-            1 => posts.clone(),
-            _ => Places::new(polls),
-        };
         Self {
             upstream,
             salt,
@@ -108,8 +101,10 @@ impl Calls {
             min_gap: config.pace.min_gap,
             breaker: Breaker::new(config.pace.min_gap, metrics.clone()),
             budget: Budget::new(config.pace.max_polls_per_second),
-            posts,
-            polls,
+            places: Places::new(
+                config.upstream.max_connections,
+                config.upstream.most_of_each(),
+            ),
             patience: config.upstream.queue_timeout,
             late: Stagger::default(),
             followed: Arc::default(),
@@ -153,7 +148,7 @@ impl Calls {
             }));
         }
         self.pause_over(key).await;
-        let place = self.place(&self.posts, caller).await;
+        let place = self.place(Kind::Post, caller).await;
         let _place = place.ok_or(PostError::Crowded)?;
         let answer = match self.upstream.post(&caller.key, message).await {
             Ok(posted) => Ok(Posted {
@@ -273,7 +268,7 @@ impl Calls {
         self.budget.turn(key, caller.tenant).await;
         let asked = Instant::now();
         // A read can be made later as well.
-        let place = self.place(&self.polls, caller).await;
+        let place = self.place(Kind::Read, caller).await;
         let _place = place.ok_or(ReadError::Busy(Busy::HERE))?;
         self.late.turn(asked, self.followed(), self.min_gap).await;
         self.metrics.polled();
@@ -323,8 +318,8 @@ impl Calls {
     }
 
     /// Waiting is bounded by time, not by how many wait.
-    async fn place(&self, places: &Places, caller: &Caller) -> Option<Place> {
-        let place = timeout(self.patience, places.take(caller.tenant));
+    async fn place(&self, kind: Kind, caller: &Caller) -> Option<Place> {
+        let place = timeout(self.patience, self.places.take(kind, caller.tenant));
         place.await.ok()
     }
 

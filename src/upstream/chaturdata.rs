@@ -166,10 +166,10 @@ impl ChatUrData {
 
 impl Clients {
     fn new(settings: &config::Upstream, origin: &Url, wall: Moment) -> Result<Self, Error> {
-        let (posts, polls) = settings.lanes();
+        let (posts, polls) = Client::pair(settings, origin, (POSTS_IDLE, POLLS_IDLE))?;
         Ok(Self {
-            posts: Client::new(settings, origin, POSTS_IDLE, posts)?,
-            polls: Client::new(settings, origin, POLLS_IDLE, polls)?,
+            posts,
+            polls,
             used: Looked::at(wall),
         })
     }

@@ -40,7 +40,8 @@ pub enum Error {
 /// shares the connections.
 #[derive(Clone, Debug)]
 pub enum Client {
-    Direct(Arc<Pool>),
+    /// And for how long a connection that was not used may be used again.
+    Direct(Arc<Pool>, Duration),
     /// Tunnels, and requests in a proxy's form, are what reqwest is for.
     Proxied(reqwest::Client, Arc<Url>),
 }
@@ -53,25 +54,35 @@ pub enum Response {
 }
 
 impl Client {
-    /// Connections are not used again after `idle`; reqwest keeps `kept` of them at most, and a pool never
-    /// has more than there are calls at once.
-    pub fn new(
+    /// Two that share their connections: each uses none that was not used for its time, of which the
+    /// second is the longer. A pool never has more than there are calls at once. Through a proxy each has
+    /// its own.
+    pub fn pair(
         settings: &config::Upstream,
         origin: &Url,
-        idle: Duration,
-        kept: usize,
-    ) -> Result<Self, Error> {
-        match &settings.proxy {
-            None => direct(settings, origin, idle).map(|pool| Self::Direct(Arc::new(pool))),
-            Some(proxy) => proxied(settings, origin, proxy, idle, kept)
-                .map(|client| Self::Proxied(client, Arc::new(origin.clone()))),
-        }
+        idle: (Duration, Duration),
+    ) -> Result<(Self, Self), Error> {
+        let Some(proxy) = &settings.proxy else {
+            let pool = Arc::new(direct(settings, origin, idle.1)?);
+            return Ok((
+                Self::Direct(pool.clone(), idle.0),
+                Self::Direct(pool, idle.1),
+            ));
+        };
+        let origin = Arc::new(origin.clone());
+        let new = |idle| {
+            proxied(settings, &origin, proxy, idle)
+                .map(|client| Self::Proxied(client, origin.clone()))
+        };
+        Ok((new(idle.0)?, new(idle.1)?))
     }
 
     /// The request's URI is the path and the query alone.
     pub async fn send(&self, request: Request<Bytes>, until: Instant) -> Result<Response, Failure> {
         match self {
-            Self::Direct(pool) => Ok(Response::Direct(pool.send(request, until).await?)),
+            Self::Direct(pool, idle) => {
+                Ok(Response::Direct(pool.send(request, until, *idle).await?))
+            }
             Self::Proxied(client, origin) => {
                 let sent = Box::pin(client.execute(whole(origin, request)));
                 let sent = timeout_at(until, sent).await.map_err(|_| late())?;
@@ -154,8 +165,9 @@ fn proxied(
     origin: &Url,
     proxy: &str,
     idle: Duration,
-    kept: usize,
 ) -> Result<reqwest::Client, Error> {
+    // Beside as many as may be in use for what the other client does.
+    let kept = (settings.max_connections - settings.most_of_each()).max(1);
     let secure = origin.scheme() == "https";
     let mut builder = reqwest::Client::builder()
         .user_agent(AGENT)

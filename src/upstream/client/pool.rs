@@ -45,7 +45,7 @@ pub struct Pool {
     host: HeaderValue,
     connector: HttpsConnector<HttpConnector>,
     connect_timeout: Duration,
-    /// For how long a connection may be used again.
+    /// For how long a connection that is not used is kept.
     idle: Duration,
     kept: Mutex<Kept>,
 }
@@ -101,18 +101,20 @@ impl Pool {
         })
     }
 
-    /// Sends it once: on another connection only where the first was closed before it was written.
+    /// Sends it once, on a connection that was used within `idle` or on a new one: on another only where
+    /// the first was closed before it was written.
     pub async fn send(
         self: &Arc<Self>,
         request: Request<Bytes>,
         until: Instant,
+        idle: Duration,
     ) -> Result<Answer, Failure> {
         let mut request = request.map(Full::new);
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         loop {
-            let kept = self.take();
+            let kept = self.take(idle);
             let is_kept = kept.is_some();
             let open = match kept {
                 Some(open) => open,
@@ -142,11 +144,20 @@ impl Pool {
         Ok(Box::new(Open { sender, connection }))
     }
 
-    /// The one that was used last, if it is young enough and its peer has not closed it.
-    fn take(&self) -> Option<Box<Open>> {
+    /// The one that was used last, if that was within `idle` and its peer has not closed it.
+    fn take(&self, idle: Duration) -> Option<Box<Open>> {
         loop {
-            let (since, mut open) = self.kept().open.pop_back()?;
-            if since.elapsed() < self.idle && open.is_ready() {
+            let mut kept = self.kept();
+            if kept.open.back()?.0.elapsed() >= idle {
+                // One is about to be opened, and all together shall not become more.
+                let oldest = kept.open.pop_front();
+                drop(kept);
+                drop(oldest);
+                return None;
+            }
+            let (_, mut open) = kept.open.pop_back()?;
+            drop(kept);
+            if open.is_ready() {
                 return Some(open);
             }
         }

@@ -217,8 +217,8 @@ async fn whoever_attaches_to_a_run_needs_no_further_one() {
 #[tokio::test(start_paused = true)]
 async fn waiting_for_a_connection_upstream_is_bounded_by_time() {
     let proxy = shared(|setup| {
-        // Two of them for new messages.
-        setup.config.upstream.max_connections = 6;
+        // Two of them for new messages, at most.
+        setup.config.upstream.max_connections = 3;
         setup.config.upstream.queue_timeout = seconds(3);
     });
     let slow = Behaviour {

@@ -20,6 +20,9 @@ use super::peer::{
 };
 use super::{key, opening};
 
+/// An answer to a new message, and to a read as well.
+const BOTH: &[u8] = br#"{"thread_id":"th_1","run_status":{"status":"in_progress"},"messages":[]}"#;
+
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(10);
 
@@ -102,6 +105,61 @@ async fn a_connection_is_used_for_one_call_after_the_other() {
     }
 
     assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn reads_and_new_messages_share_connections() {
+    let (url, received) = answering(http("200 OK", "", BOTH)).await;
+    let upstream = client(&url);
+
+    for _ in 0..5 {
+        upstream.post(&key(), &opening("hi")).await.unwrap();
+        upstream
+            .read(&key(), &ThreadId("th_1".into()))
+            .await
+            .unwrap();
+    }
+
+    assert_eq!(received.connections(), 1);
+}
+
+/// A new message wants a connection that was used a moment ago, and reads have left older ones.
+#[tokio::test]
+async fn a_connection_that_is_opened_beside_idle_ones_takes_the_place_of_one() {
+    let (listener, url) = listener().await;
+    let counts: [Arc<AtomicUsize>; 2] = Default::default();
+    let [opened, closed] = counts.clone();
+    spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            opened.fetch_add(1, Ordering::Relaxed);
+            let closed = closed.clone();
+            spawn(async move {
+                while request(&mut stream).await.is_some() {
+                    stream.write_all(&http("200 OK", "", BOTH)).await.unwrap();
+                }
+                closed.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    });
+    let upstream = client(&url);
+    let (key, thread) = (key(), ThreadId("th_1".into()));
+    let reads = (0..3).map(|_| upstream.read(&key, &thread));
+    assert!(join_all(reads).await.iter().all(Result::is_ok));
+
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::resume();
+    for _ in 0..3 {
+        upstream.post(&key, &opening("hi")).await.unwrap();
+    }
+
+    let counted = || counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+    let until_closed = async {
+        while counted() != [4, 1] {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(LONG, until_closed).await.is_ok(), "{:?}", counted());
 }
 
 #[tokio::test]
