@@ -100,12 +100,12 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    use tokio::task::yield_now;
+    use futures_util::stream::FuturesUnordered;
+    use futures_util::{FutureExt as _, StreamExt as _};
     use tokio::time::timeout;
 
     use super::*;
@@ -168,29 +168,27 @@ mod tests {
         assert!(!waited(seen).await);
     }
 
-    #[tokio::test]
-    async fn whoever_waits_for_the_end_is_woken_by_nothing_else() {
+    #[test]
+    fn whoever_waits_for_the_end_is_woken_by_nothing_else() {
         let answered = |progress: &mut Progress| progress.end(Ok(Arc::default()));
         let withdrawn = |progress: &mut Progress| progress.withdrawn = true;
         for end in [answered as fn(&mut Progress), withdrawn] {
-            let (watched, looks) = (watched(), Arc::new(AtomicU32::new(0)));
-            let (waited_for, counted) = (watched.clone(), looks.clone());
-            let waiting = tokio::spawn(async move {
-                let mut over = pin!(waited_for.over());
-                poll_fn(|context| {
-                    counted.fetch_add(1, Ordering::Relaxed);
-                    over.as_mut().poll(context)
-                })
-                .await;
-            });
-            yield_now().await;
+            let (watched, looks) = (watched(), AtomicU32::new(0));
+            let mut over = Box::pin(watched.over());
+            // Looks again only where it was woken.
+            let mut waiting = FuturesUnordered::from_iter([poll_fn(|context| {
+                looks.fetch_add(1, Ordering::Relaxed);
+                over.as_mut().poll(context)
+            })]);
+            let mut is_over = || waiting.next().now_or_never().is_some();
+            assert!(!is_over());
             watched.change(|progress| progress.polls = 1);
-            yield_now().await;
+            assert!(!is_over());
             assert_eq!(looks.load(Ordering::Relaxed), 1);
 
             watched.change(end);
 
-            waiting.await.unwrap();
+            assert!(is_over());
             assert_eq!(looks.load(Ordering::Relaxed), 2);
         }
     }

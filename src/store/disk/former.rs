@@ -315,8 +315,10 @@ mod tests {
         }
     }
 
+    type Changed<'a> = (&'a str, Option<(u8, &'a [u8])>);
+
     /// A file of this version in which some facts are missing, or are of this version and this value.
-    fn with_facts(facts: &[(&str, Option<(u8, &[u8])>)]) -> Result<Facts, Fault> {
+    fn with_facts(facts: &[Changed<'_>]) -> Result<Facts, Fault> {
         let file = Held::new(InMemoryBackend::new()).unwrap();
         file.let_through().unwrap();
         let db = begin(file.clone(), &fresh().unwrap()).unwrap();

@@ -24,7 +24,7 @@ use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::store::backend::Nowhere;
 use chaturdata_proxy::store::{Bounds, Store};
 use chaturdata_proxy::upstream::ThreadId;
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn salt() -> Salt {
     Salt::fixed([1; 32])
