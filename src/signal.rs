@@ -124,11 +124,17 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_given_meanwhile_is_seen_without_being_woken() {
+    fn one_that_was_given_meanwhile_is_seen_by_another_waker_too() {
         let signal = Signal::default();
         let mut given = Box::pin(signal.given());
+        let [one, other]: [Arc<Woken>; 2] = Default::default();
+        let mut look = |woken: Arc<Woken>| {
+            let waker = Waker::from(woken);
+            given.poll_unpin(&mut Context::from_waker(&waker))
+        };
+        assert!(look(one).is_pending());
         signal.give();
 
-        assert!(given.as_mut().now_or_never().is_some());
+        assert!(look(other).is_ready());
     }
 }

@@ -15,7 +15,8 @@ pub fn fit(config: &mut Config) -> Option<String> {
     fit_to(limit, config)
 }
 
-/// Every call that is in flight may leave an idle connection behind.
+/// Through a proxy every call that is in flight may leave an idle connection behind; without one there are half
+/// as many.
 fn needed(config: &Config) -> usize {
     let upstream = config.upstream.max_connections.saturating_mul(2);
     let others = upstream.saturating_add(RESERVE);

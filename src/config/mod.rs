@@ -93,7 +93,7 @@ pub struct Upstream {
 
 impl Upstream {
     /// How many of the connections new messages may use at most, and reads as many, so that neither
-    /// waits for the other: three of eight are kept for each. One alone is used by both.
+    /// is kept from going on by the other: three of eight are kept for each. One alone is used by both.
     pub fn most_of_each(&self) -> usize {
         let kept = (self.max_connections * 3 / 8).max(1);
         (self.max_connections - kept).max(1)

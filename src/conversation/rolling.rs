@@ -1,6 +1,6 @@
 //! A transcript's hash, rolled on by a message at a time: a polynomial over the messages' digests at a
-//! secret point, modulo 2^127 - 1. The digests are keyed, and nobody outside sees them or what they roll
-//! up to: that two transcripts of `n` messages have one hash is then as likely as `n` in 2^127 (Karp and
+//! secret point, modulo 2^127 - 1. The digests are keyed, and no caller sees them or what they roll up
+//! to: that two transcripts of `n` messages have one hash is then as likely as `n` in 2^127 (Karp and
 //! Rabin, "Efficient randomized pattern-matching algorithms", 1987).
 
 use std::fmt;

@@ -40,7 +40,7 @@ impl Salt {
         Ok(Self::fixed(bytes))
     }
 
-    /// One that was random when it was made.
+    /// One that was random when it was made, of a state that this version has begun.
     pub fn fixed(bytes: [u8; 32]) -> Self {
         Self::of_state(bytes, TextHash::Highway)
     }
@@ -65,8 +65,9 @@ impl Salt {
         Tenant(self.hash("tenant named", [name.as_bytes()]))
     }
 
-    /// A faster hash, for where nobody outside sees its key or what it gives, and so cannot look for two
-    /// texts with one hash. HighwayHash, by Alakuijala, Cox and Wassenberg: "Fast keyed hash/pseudo-random
+    /// A faster hash, for where callers see neither its key nor what it gives, and so cannot look for two
+    /// texts with one hash. Whoever can read a state has both, as with any hash that is kept beside its
+    /// key. HighwayHash, by Alakuijala, Cox and Wassenberg: "Fast keyed hash/pseudo-random
     /// function using SIMD multiply and permute", 2016.
     pub fn quick(&self, purpose: &str) -> HighwayHasher {
         quick(&self.0.mac, purpose)

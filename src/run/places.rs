@@ -126,7 +126,11 @@ impl Lines {
         let kind = kinds
             .into_iter()
             .find(|kind| !self.of(*kind).turns.is_empty() && self.claim(*kind))?;
-        Some((kind, self.of(kind).next()?))
+        let next = self.of(kind).next();
+        Some((
+            kind,
+            next.expect("whoever has a turn has a call that waits"),
+        ))
     }
 }
 

@@ -93,7 +93,7 @@ impl Progress {
         }
     }
 
-    /// Whether whoever listens is told how it ended.
+    /// Whether there is an end that whoever listens is told: [`Progress::end_told`] has one then, and only then.
     pub fn is_over(&self) -> bool {
         self.withdrawn || self.ended.is_some()
     }

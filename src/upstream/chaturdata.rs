@@ -142,7 +142,7 @@ impl ChatUrData {
     }
 
     /// One of them; new ones where the machine has slept: their peers have long forgotten the connections.
-    fn client(&self, lane: fn(&Clients) -> &Client) -> Client {
+    fn client(&self, of: fn(&Clients) -> &Client) -> Client {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let wall = (self.wall)();
         if clients.used.slept(wall)
@@ -150,7 +150,7 @@ impl ChatUrData {
         {
             *clients = new;
         }
-        lane(&clients).clone()
+        of(&clients).clone()
     }
 
     fn room(&self, limit: Duration, max: usize) -> Room<'_> {

@@ -242,7 +242,7 @@ impl Person {
         let answered = timeout(patience, all_heard(&mut places, request.streams));
         let got = tokio::select! {
             biased;
-            () = process.dead.cancelled() => return Got::Cut,
+            () = process.dead.given() => return Got::Cut,
             got = answered => got,
         };
         match got {

@@ -73,7 +73,7 @@ impl Person {
         };
         let first = tokio::select! {
             biased;
-            () = process.dead.cancelled() => return Got::Cut,
+            () = process.dead.given() => return Got::Cut,
             first = place.next() => first,
         };
         if let RunEvent::Failed(error) = first {
@@ -101,7 +101,7 @@ impl Person {
             };
             let ended = tokio::select! {
                 biased;
-                () = process.dead.cancelled() => continue,
+                () = process.dead.given() => continue,
                 ended = looked_at(stored) => ended,
             };
             match ended {
@@ -138,7 +138,7 @@ impl Person {
         };
         let found = tokio::select! {
             biased;
-            () = process.dead.cancelled() => return,
+            () = process.dead.given() => return,
             found = looked_at(stored) => found,
         };
         if let Some(Ok(found)) = found
@@ -162,7 +162,7 @@ async fn looked_at(mut stored: Stored) -> Option<Result<String, Error>> {
 async fn cancel(process: &Process, caller: &Caller, id: ResponseId) -> Got {
     let cancelled = tokio::select! {
         biased;
-        () = process.dead.cancelled() => return Got::Over,
+        () = process.dead.given() => return Got::Over,
         cancelled = process.runner.cancel(caller, id) => cancelled,
     };
     let stored = process.runner.response(caller, id);

@@ -17,11 +17,11 @@ use chaturdata_proxy::metrics::Metrics;
 use chaturdata_proxy::run::Error;
 use chaturdata_proxy::run::live::{Foundation, Runner};
 use chaturdata_proxy::secret::Secret;
+use chaturdata_proxy::signal::Signal;
 use chaturdata_proxy::store::backend::Backend;
 use chaturdata_proxy::upstream::sandbox::Sandbox;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
 use crate::caller::{Answered, Fate, Kind, Person};
 use crate::check::check;
@@ -60,7 +60,7 @@ pub struct World {
 #[derive(Clone)]
 pub struct Process {
     pub runner: Runner,
-    pub dead: CancellationToken,
+    pub dead: Signal,
     journal: Journal,
 }
 
@@ -203,7 +203,7 @@ impl World {
                 continue;
             };
             let mut content = process.journal.crash();
-            process.dead.cancel();
+            process.dead.give();
             process.runner.shut_down().await;
             self.deaths.borrow_mut().push(Instant::now());
             trace(|| format!("DIED {}", self.excused.get()));
@@ -259,7 +259,7 @@ impl World {
         }
         self.process.send_replace(Some(Process {
             runner,
-            dead: CancellationToken::new(),
+            dead: Signal::default(),
             journal,
         }));
     }

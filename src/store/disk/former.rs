@@ -116,25 +116,30 @@ fn read_handle(key: &[u8], value: &[u8]) -> Result<Led, Unreadable> {
     Ok((HandleHash::of(&record::read_conversation_key(key)?), leads))
 }
 
-/// Makes a file of an earlier version one of this version, as a whole: a crash leaves the one or the
-/// other.
+/// Makes a file that an earlier version has begun one of this version, as a whole: a crash leaves the one or
+/// the other.
 pub fn bring_up(db: &Database, facts: &Facts) -> Result<(), Fault> {
     let reading = db.begin_read().map_err(fault)?;
-    if !has_handles(&reading)? {
+    let handles = if has_handles(&reading)? {
+        Some(sorted_handles(&reading)?)
+    } else {
+        None
+    };
+    if handles.is_none() && records::begun_by(db)? == Some(records::SCHEMA) {
         return Ok(());
     }
-    let handles = sorted_handles(&reading)?;
     let replace = || {
         let transaction = records::transaction(db)?;
         records::lay_out(&transaction, facts)?;
-        {
+        if let Some(handles) = handles {
             let mut table = transaction.open_table(records::definition(Table::Handles))?;
             for handle in handles {
                 let (key, value) = written(handle);
                 records::put(&mut table, Table::Handles, &key, &value)?;
             }
+            drop(table);
+            transaction.delete_table(HANDLES)?;
         }
-        transaction.delete_table(HANDLES)?;
         transaction.commit()?;
         Ok(())
     };
@@ -149,8 +154,7 @@ mod tests {
     use super::super::{Held, begin, fresh, open};
     use super::*;
     use crate::clock::Moment;
-    use crate::ids::TextHash;
-    use crate::ids::{Handle, Tenant};
+    use crate::ids::{Handle, Tenant, TextHash};
     use crate::store::backend::Write;
     use crate::store::record::{Cut, Phase, Times};
     use crate::store::{Restored, Seen};
@@ -336,7 +340,12 @@ mod tests {
         }
         transaction.commit().unwrap();
         db.close().unwrap();
-        open(file, &mut |_, _, _| Ok(())).map(|(_, facts)| facts)
+        let opened = || open(file.clone(), &mut |_, _, _| Ok(()));
+        let (db, facts) = opened()?;
+        db.close().unwrap();
+        let (_, again) = opened()?;
+        assert_eq!((again.texts, again.schema), (facts.texts, records::SCHEMA));
+        Ok(facts)
     }
 
     #[test]

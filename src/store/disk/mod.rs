@@ -21,10 +21,9 @@ pub use records::{Facts, Read, SCHEMA};
 pub use upkeep::{Compacted, Report, TableReport};
 pub use writer::{Disk, Serving};
 
+use crate::ids::TextHash;
 use records::fault;
 use reserve::{Reserve, Spared};
-
-use crate::ids::TextHash;
 
 /// Everything is read once, so there is little to gain from more.
 const CACHE: usize = 4 << 20;

@@ -256,8 +256,8 @@ pub fn each_of(
     Ok(())
 }
 
-/// The version that has begun the file.
-fn begun_by(db: &Database) -> Result<Option<u8>, Fault> {
+/// The version that has begun the file, or has brought it up.
+pub fn begun_by(db: &Database) -> Result<Option<u8>, Fault> {
     let transaction = db.begin_read().map_err(fault)?;
     let meta = transaction.open_table(META).map_err(fault)?;
     let stored = meta.get(SCHEMA_KEY).map_err(fault)?;

@@ -166,8 +166,7 @@ fn proxied(
     proxy: &str,
     idle: Duration,
 ) -> Result<reqwest::Client, Error> {
-    // Beside as many as may be in use for what the other client does.
-    let kept = (settings.max_connections - settings.most_of_each()).max(1);
+    let kept = settings.most_of_each();
     let secure = origin.scheme() == "https";
     let mut builder = reqwest::Client::builder()
         .user_agent(AGENT)

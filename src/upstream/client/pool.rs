@@ -251,14 +251,17 @@ impl Answer {
         &self.head
     }
 
-    /// More of the body; `None` after its end, when the connection is free again. Trailers are passed over.
+    /// More of the body; `None` after its end, when the connection of a success is free again. Trailers are
+    /// passed over.
     pub async fn chunk(&mut self) -> hyper::Result<Option<Bytes>> {
         while let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await {
             if let Ok(data) = frame?.into_data() {
                 return Ok(Some(data));
             }
         }
-        if let Some(mut open) = self.open.take()
+        // Whoever refuses may close the connection a moment later, and a message would be lost on it.
+        let is_reusable = self.head.status().is_success();
+        if let Some(mut open) = self.open.take().filter(|_| is_reusable)
             && (open.sender.is_ready() || open.is_ready())
         {
             self.pool.keep(open);

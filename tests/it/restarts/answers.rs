@@ -1,5 +1,7 @@
 //! What was asked before the kill is answered after it.
 
+use chaturdata_proxy::conversation::salt::Salt;
+use chaturdata_proxy::ids::TextHash;
 use chaturdata_proxy::upstream::sandbox::Kind;
 use chaturdata_proxy::upstream::sandbox::script::{
     Answer, Behaviour, Failure, Place, Read, Script,
@@ -13,7 +15,14 @@ use crate::talk::{Talk, calls, decision, first, said, seconds, told};
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_was_under_way_is_answered_to_who_asks_again() {
+    for texts in [TextHash::Highway, TextHash::Sha256] {
+        is_answered_to_who_asks_again(texts).await;
+    }
+}
+
+async fn is_answered_to_who_asks_again(texts: TextHash) {
     let mut home = Home::saying("forty-two", 60);
+    home.salt = Salt::of_state([7; 32], texts);
     let proxy = home.start();
     is_cut_off(&proxy, talk(&proxy).request("how much?", false), 5).await;
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use chaturdata_proxy::ids::TextHash;
 use chaturdata_proxy::store::backend::{Backend, Table};
 use chaturdata_proxy::store::disk::Disk;
 
@@ -110,8 +111,10 @@ fn a_state_of_an_earlier_version_is_checked_as_it_is_and_compacted_to_one_of_thi
     let again = kept.run(&["state", "check"]);
 
     assert!(left == SECOND);
-    let (_, found) = open(Medium::of(fs::read(&kept.file).unwrap())).unwrap();
+    let (opened, found) = open(Medium::of(fs::read(&kept.file).unwrap())).unwrap();
     assert_eq!(found, second().1);
+    // It goes on with the hashes that are in it.
+    assert_eq!(opened.facts.texts, TextHash::Sha256);
     for (run, schema) in [(&checked, " schema 2, "), (&again, " schema 4, ")] {
         assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
         let (first, others) = run.out.split_once('\n').unwrap();

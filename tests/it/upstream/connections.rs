@@ -123,6 +123,21 @@ async fn reads_and_new_messages_share_connections() {
     assert_eq!(received.connections(), 1);
 }
 
+/// It may be closed a moment later, and it would not be known of a message on it whether it was taken.
+#[tokio::test]
+async fn a_connection_that_a_refusal_came_over_is_not_used_again() {
+    let (url, received) = answering(http("429 Too Many Requests", "", b"{}")).await;
+    let upstream = client(&url);
+
+    upstream
+        .read(&key(), &ThreadId("th_1".into()))
+        .await
+        .unwrap_err();
+    upstream.post(&key(), &opening("hi")).await.unwrap_err();
+
+    assert_eq!(received.connections(), 2);
+}
+
 /// A new message wants a connection that was used a moment ago, and reads have left older ones.
 #[tokio::test]
 async fn a_connection_that_is_opened_beside_idle_ones_takes_the_place_of_one() {
