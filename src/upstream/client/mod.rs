@@ -55,15 +55,14 @@ pub enum Response {
 
 impl Client {
     /// Two that share their connections: each uses none that was not used for its time, of which the
-    /// second is the longer. A pool never has more than there are calls at once. Through a proxy each has
-    /// its own.
+    /// second is the longer. Through a proxy each has its own.
     pub fn pair(
         settings: &config::Upstream,
         origin: &Url,
         idle: (Duration, Duration),
     ) -> Result<(Self, Self), Error> {
         let Some(proxy) = &settings.proxy else {
-            let pool = Arc::new(direct(settings, origin, idle.1)?);
+            let pool = Arc::new(direct(settings, origin, idle)?);
             return Ok((
                 Self::Direct(pool.clone(), idle.0),
                 Self::Direct(pool, idle.1),
@@ -145,7 +144,11 @@ impl From<reqwest::Error> for Failure {
     }
 }
 
-fn direct(settings: &config::Upstream, origin: &Url, idle: Duration) -> Result<Pool, Error> {
+fn direct(
+    settings: &config::Upstream,
+    origin: &Url,
+    idle: (Duration, Duration),
+) -> Result<Pool, Error> {
     let tls = ClientConfig::builder();
     let tls = if origin.scheme() == "https" {
         tls.with_platform_verifier()
@@ -156,7 +159,8 @@ fn direct(settings: &config::Upstream, origin: &Url, idle: Duration) -> Result<P
     };
     let mut tls = tls.with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Pool::new(origin.as_str(), tls, settings.connect_timeout, idle)
+    let most = settings.max_connections;
+    Pool::new(origin.as_str(), tls, settings.connect_timeout, idle, most)
         .ok_or(Error::Url("is nothing that can be connected to"))
 }
 

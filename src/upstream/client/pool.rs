@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -22,6 +24,7 @@ use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -36,23 +39,31 @@ const PROBES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNHEARD: Duration = Duration::from_secs(30);
 
+/// For how long a peer is waited for that is to close its side of a connection that nobody uses.
+const CLOSING: Duration = Duration::from_secs(1);
+
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// The connections to one origin that nobody uses just now. How many there are is bounded by how many
-/// calls are made at once.
+/// The connections to one origin that nobody uses just now.
 pub struct Pool {
     origin: Uri,
     host: HeaderValue,
     connector: HttpsConnector<HttpConnector>,
     connect_timeout: Duration,
-    /// For how long a connection that is not used is kept.
+    /// For how long a connection that is not used is young, and for how long it is kept. What must not be
+    /// sent twice goes over a young one.
+    young: Duration,
     idle: Duration,
+    /// How many there may be with those in use, as the peer counts them. There are never more calls at
+    /// once.
+    most: usize,
+    open: Arc<AtomicUsize>,
     kept: Mutex<Kept>,
 }
 
 #[derive(Default)]
 struct Kept {
-    /// The one that was used last stands last.
+    /// By when they were used, the last one last.
     open: VecDeque<(Instant, Box<Open>)>,
     /// Whether a task waits to close them.
     has_reaper: bool,
@@ -62,6 +73,19 @@ struct Kept {
 struct Open {
     sender: SendRequest<Full<Bytes>>,
     connection: Connection<Stream, Full<Bytes>>,
+    counted: Counted,
+}
+
+/// One of the connections that the peer may have, until it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+/// What there is for a request.
+enum Found {
+    Fit(Box<Open>),
+    /// None that fits, and there may be one more.
+    Room(Counted),
+    /// None that fits, and this one is to make room.
+    Full(Box<Open>),
 }
 
 /// An answer whose head has come, and the connection that its body comes over.
@@ -78,7 +102,8 @@ impl Pool {
         origin: &str,
         tls: ClientConfig,
         connect_timeout: Duration,
-        idle: Duration,
+        (young, idle): (Duration, Duration),
+        most: usize,
     ) -> Option<Self> {
         let origin: Uri = origin.parse().ok()?;
         let host = HeaderValue::from_str(origin.authority()?.as_str()).ok()?;
@@ -96,7 +121,10 @@ impl Pool {
             host,
             connector: HttpsConnector::from((tcp, tls)),
             connect_timeout,
+            young,
             idle,
+            most,
+            open: Arc::default(),
             kept: Mutex::default(),
         })
     }
@@ -114,12 +142,11 @@ impl Pool {
         headers.insert(HOST, self.host.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         loop {
-            let kept = self.take(idle);
-            let is_kept = kept.is_some();
-            let open = match kept {
-                Some(open) => open,
+            let (open, is_kept) = match self.take(idle) {
+                Found::Fit(open) => (open, true),
                 // Apart, since most calls have no use for the room that it takes.
-                None => Box::pin(self.connect(until)).await?,
+                Found::Room(counted) => (Box::pin(self.connect(counted, until)).await?, false),
+                Found::Full(old) => (Box::pin(self.replace(old, until)).await?, false),
             };
             let answered = timeout_at(until, open.send(request, self.clone())).await;
             match answered.map_err(|_| late())? {
@@ -133,7 +160,12 @@ impl Pool {
         }
     }
 
-    async fn connect(&self, until: Instant) -> Result<Box<Open>, Failure> {
+    async fn replace(&self, old: Box<Open>, until: Instant) -> Result<Box<Open>, Failure> {
+        let counted = old.closed(until).await;
+        self.connect(counted, until).await
+    }
+
+    async fn connect(&self, counted: Counted, until: Instant) -> Result<Box<Open>, Failure> {
         let until = until.min(Instant::now() + self.connect_timeout);
         let stream = self.connector.clone().oneshot(self.origin.clone());
         let Ok(stream) = timeout_at(until, stream).await else {
@@ -141,25 +173,32 @@ impl Pool {
         };
         let stream = stream.map_err(|error| unsent(&*error))?;
         let (sender, connection) = handshake(stream).await.map_err(|error| unsent(&error))?;
-        Ok(Box::new(Open { sender, connection }))
+        Ok(Box::new(Open {
+            sender,
+            connection,
+            counted,
+        }))
     }
 
-    /// The one that was used last, if that was within `idle` and its peer has not closed it.
-    fn take(&self, idle: Duration) -> Option<Box<Open>> {
+    /// The one that was used last fits if that was within `idle` and its peer has not closed it.
+    fn take(&self, idle: Duration) -> Found {
         loop {
             let mut kept = self.kept();
-            if kept.open.back()?.0.elapsed() >= idle {
-                // One is about to be opened, and all together shall not become more.
-                let oldest = kept.open.pop_front();
+            let young = kept.open.pop_back_if(|(since, _)| since.elapsed() < idle);
+            if let Some((_, mut open)) = young {
                 drop(kept);
-                drop(oldest);
-                return None;
+                if open.is_ready() {
+                    return Found::Fit(open);
+                }
+                continue;
             }
-            let (_, mut open) = kept.open.pop_back()?;
-            drop(kept);
-            if open.is_ready() {
-                return Some(open);
+            if self.open.load(Ordering::Relaxed) >= self.most
+                && let Some((_, oldest)) = kept.open.pop_front()
+            {
+                return Found::Full(oldest);
             }
+            // Under the lock, so that no two of them are the last.
+            return Found::Room(Counted::new(&self.open));
         }
     }
 
@@ -167,9 +206,10 @@ impl Pool {
         clippy::disallowed_methods,
         reason = "nobody waits for the task: it holds what nobody uses, and may end at any time"
     )]
-    fn keep(self: &Arc<Self>, open: Box<Open>) {
+    fn keep(self: &Arc<Self>, open: Box<Open>, since: Instant) {
         let mut kept = self.kept();
-        kept.open.push_back((Instant::now(), open));
+        let at = kept.open.partition_point(|(other, _)| *other <= since);
+        kept.open.insert(at, (since, open));
         if !kept.has_reaper {
             kept.has_reaper = true;
             tokio::spawn(reap(Arc::downgrade(self)));
@@ -204,7 +244,34 @@ async fn reap(pool: Weak<Pool>) {
     }
 }
 
+impl Counted {
+    fn new(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Open {
+    /// Closes it. Its peer, who counts what it has open, has closed it too by then, or takes its time.
+    async fn closed(self, until: Instant) -> Counted {
+        let mut stream = TokioIo::new(self.connection.into_parts().io);
+        let end = async {
+            stream.shutdown().await?;
+            let mut rest = [0; 64];
+            while stream.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whatever comes of it, nobody uses it any more.
+        let _ = timeout_at(until.min(Instant::now() + CLOSING), end).await;
+        self.counted
+    }
+
     /// Takes in what the peer has done since, and tells whether another request may follow.
     fn is_ready(&mut self) -> bool {
         let mut quiet = Context::from_waker(Waker::noop());
@@ -251,22 +318,29 @@ impl Answer {
         &self.head
     }
 
-    /// More of the body; `None` after its end, when the connection of a success is free again. Trailers are
-    /// passed over.
+    /// More of the body; `None` after its end, when the connection is free again. Trailers are passed over.
     pub async fn chunk(&mut self) -> hyper::Result<Option<Bytes>> {
         while let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await {
             if let Ok(data) = frame?.into_data() {
                 return Ok(Some(data));
             }
         }
-        // Whoever refuses may close the connection a moment later, and a message would be lost on it.
-        let is_reusable = self.head.status().is_success();
-        if let Some(mut open) = self.open.take().filter(|_| is_reusable)
+        if let Some(mut open) = self.open.take()
             && (open.sender.is_ready() || open.is_ready())
         {
-            self.pool.keep(open);
+            self.pool.keep(open, self.used());
         }
         Ok(None)
+    }
+
+    /// When its connection counts as used.
+    fn used(&self) -> Instant {
+        let now = Instant::now();
+        if self.head.status().is_success() {
+            return now;
+        }
+        // Whoever refuses may close the connection a moment later, and a message would be lost on it.
+        now.checked_sub(self.pool.young).unwrap_or(now)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {

@@ -56,6 +56,53 @@ async fn closing_after(requests: usize) -> (String, Arc<AtomicUsize>, [Arc<Notif
     (url, connections, told)
 }
 
+/// How many connections a server has, has had at once, and has had.
+#[derive(Debug, Default)]
+struct Counts {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    opened: AtomicUsize,
+}
+
+/// A server that takes its time to close a connection that its peer has closed.
+async fn closing_late() -> (String, Arc<Counts>) {
+    let (listener, url) = listener().await;
+    let counts = Arc::new(Counts::default());
+    let seen = counts.clone();
+    spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let seen = seen.clone();
+            seen.opened.fetch_add(1, Ordering::Relaxed);
+            let now = seen.now.fetch_add(1, Ordering::Relaxed) + 1;
+            seen.most.fetch_max(now, Ordering::Relaxed);
+            spawn(async move {
+                while request(&mut stream).await.is_some() {
+                    stream.write_all(&http("200 OK", "", BOTH)).await.unwrap();
+                }
+                sleep(Duration::from_millis(20)).await;
+                seen.now.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    });
+    (url, counts)
+}
+
+fn with_connections(url: &str, most: usize) -> ChatUrData {
+    let mut settings = settings(url, MAX_BODY);
+    settings.max_connections = most;
+    ChatUrData::new(&settings).unwrap()
+}
+
+/// So many reads at once, whose connections no new message takes any more.
+async fn read_at_once(upstream: &ChatUrData, count: usize) {
+    let (key, thread) = (key(), ThreadId("th_1".into()));
+    let reads = (0..count).map(|_| upstream.read(&key, &thread));
+    assert!(join_all(reads).await.iter().all(Result::is_ok));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::resume();
+}
+
 /// A server that sends one answer in these pieces, for each request.
 async fn in_pieces(pieces: Vec<Vec<u8>>) -> String {
     let (listener, url) = listener().await;
@@ -125,56 +172,45 @@ async fn reads_and_new_messages_share_connections() {
 
 /// It may be closed a moment later, and it would not be known of a message on it whether it was taken.
 #[tokio::test]
-async fn a_connection_that_a_refusal_came_over_is_not_used_again() {
+async fn a_connection_that_a_refusal_came_over_carries_reads_alone() {
     let (url, received) = answering(http("429 Too Many Requests", "", b"{}")).await;
     let upstream = client(&url);
+    let (key, thread) = (key(), ThreadId("th_1".into()));
 
-    upstream
-        .read(&key(), &ThreadId("th_1".into()))
-        .await
-        .unwrap_err();
-    upstream.post(&key(), &opening("hi")).await.unwrap_err();
-
+    upstream.read(&key, &thread).await.unwrap_err();
+    upstream.post(&key, &opening("hi")).await.unwrap_err();
+    assert_eq!(received.connections(), 2);
+    upstream.read(&key, &thread).await.unwrap_err();
     assert_eq!(received.connections(), 2);
 }
 
 /// A new message wants a connection that was used a moment ago, and reads have left older ones.
 #[tokio::test]
-async fn a_connection_that_is_opened_beside_idle_ones_takes_the_place_of_one() {
-    let (listener, url) = listener().await;
-    let counts: [Arc<AtomicUsize>; 2] = Default::default();
-    let [opened, closed] = counts.clone();
-    spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            opened.fetch_add(1, Ordering::Relaxed);
-            let closed = closed.clone();
-            spawn(async move {
-                while request(&mut stream).await.is_some() {
-                    stream.write_all(&http("200 OK", "", BOTH)).await.unwrap();
-                }
-                closed.fetch_add(1, Ordering::Relaxed);
-            });
-        }
-    });
-    let upstream = client(&url);
-    let (key, thread) = (key(), ThreadId("th_1".into()));
-    let reads = (0..3).map(|_| upstream.read(&key, &thread));
-    assert!(join_all(reads).await.iter().all(Result::is_ok));
+async fn a_connection_is_opened_beside_idle_ones() {
+    let (url, counts) = closing_late().await;
+    let upstream = with_connections(&url, 4);
 
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(2)).await;
-    tokio::time::resume();
+    read_at_once(&upstream, 3).await;
     for _ in 0..3 {
-        upstream.post(&key, &opening("hi")).await.unwrap();
+        upstream.post(&key(), &opening("hi")).await.unwrap();
     }
 
-    let counted = || counts.each_ref().map(|count| count.load(Ordering::Relaxed));
-    let until_closed = async {
-        while counted() != [4, 1] {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    assert!(timeout(LONG, until_closed).await.is_ok(), "{:?}", counted());
+    assert_eq!(counts.opened.load(Ordering::Relaxed), 4);
+    assert_eq!(counts.now.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn a_peer_never_has_more_connections_than_there_may_be() {
+    let (url, counts) = closing_late().await;
+    let upstream = with_connections(&url, 4);
+
+    read_at_once(&upstream, 3).await;
+    let (key, text) = (key(), opening("hi"));
+    let posts = (0..4).map(|_| upstream.post(&key, &text));
+    assert!(join_all(posts).await.iter().all(Result::is_ok));
+
+    assert_eq!(counts.opened.load(Ordering::Relaxed), 7);
+    assert_eq!(counts.most.load(Ordering::Relaxed), 4);
 }
 
 #[tokio::test]
