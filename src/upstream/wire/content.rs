@@ -77,7 +77,8 @@ fn seconds(value: &Value<'_>) -> Option<f64> {
 #[derive(Default)]
 struct Text {
     joined: String,
-    chars: usize,
+    /// Bytes of which the characters were counted, and how many they are.
+    counted: (usize, usize),
     annotations: Vec<Annotation>,
 }
 
@@ -117,9 +118,11 @@ impl Text {
             return;
         };
         self.push(value);
-        let chars = value.chars().count();
-        let before = self.chars.saturating_sub(chars);
-        if let Some(Value::Array(annotations)) = text.get("annotations") {
+        if let Some(Value::Array(annotations)) = text.get("annotations")
+            && !annotations.is_empty()
+        {
+            let chars = value.chars().count();
+            let before = self.chars().saturating_sub(chars);
             let kept = annotations.iter().filter_map(|a| annotation(a, chars));
             self.annotations.extend(kept.map(|annotation| Annotation {
                 start: before.saturating_add(annotation.start),
@@ -135,10 +138,17 @@ impl Text {
         }
         if !self.joined.is_empty() {
             self.joined.push_str("\n\n");
-            self.chars += 2;
         }
         self.joined.push_str(text);
-        self.chars += text.chars().count();
+    }
+
+    /// How many characters there are by now.
+    fn chars(&mut self) -> usize {
+        let (bytes, chars) = self.counted;
+        let more = self.joined.get(bytes..).unwrap_or_default();
+        let chars = chars + more.chars().count();
+        self.counted = (self.joined.len(), chars);
+        chars
     }
 }
 
@@ -384,17 +394,25 @@ mod tests {
             {"type": "file_citation", "file_citation": {"file_id": "f"}},
             "?",
         ]});
-        let value =
-            json!({"content": [{"type": "text", "text": "né"}, {"type": "text", "text": cited}]});
+        let part = |text: &serde_json::Value| json!({"type": "text", "text": text});
+        let parts = [&json!("né"), &cited, &json!("ñ"), &cited].map(part);
 
-        let message = read(&value).unwrap();
+        let message = read(&json!({ "content": parts })).unwrap();
 
         let seen: Vec<_> = message
             .annotations
             .iter()
             .map(|a| (a.start, a.end, a.url.as_str(), a.title.as_str()))
             .collect();
-        assert_eq!(message.text, "né\n\né says so");
-        assert_eq!(seen, [(6, 10, "https://x", "X"), (13, 13, "https://y", "")]);
+        assert_eq!(message.text, "né\n\né says so\n\nñ\n\né says so");
+        assert_eq!(
+            seen,
+            [
+                (6, 10, "https://x", "X"),
+                (13, 13, "https://y", ""),
+                (20, 24, "https://x", "X"),
+                (27, 27, "https://y", ""),
+            ]
+        );
     }
 }
