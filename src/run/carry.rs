@@ -225,23 +225,23 @@ impl Carry {
 
     /// The message on its thread, or what is to be done next.
     async fn append(&self, held: Held) -> Result<There, Step> {
-        let branch = held.slot.branch();
-        let Some(thread) = branch.open_thread() else {
+        let open = held.slot.look(|branch| {
+            let thread = branch.open_thread()?;
+            Some((thread, branch.told(), branch.seen.clone(), branch.doubted))
+        });
+        let Some((thread, told, seen, doubted)) = open else {
             return Err(Step::Replay(held, Why::Closed));
         };
-        let lead = self
-            .shared
-            .lead_of_append(&self.turn, &self.hashes, &branch);
+        let lead = self.shared.lead_of_append(&self.turn, &self.hashes, &told);
         let text = transcript::posted(&lead, &self.prompt());
         let mark = self.shared.mark(&text).await;
-        if self.hashes.form != branch.form {
+        if self.hashes.form != told.form {
             // Until the message is known to be there, nobody knows what the thread was told last.
             let doubt = |branch: &mut Branch| branch.form = Some(Digest::default());
             self.shared.store.change(&held.slot, doubt);
         }
         let posted = async {
-            let seen = branch.seen.clone();
-            let seen = self.post().baseline(&thread, seen, branch.doubted).await?;
+            let seen = self.post().baseline(&thread, seen, doubted).await?;
             self.intend(&held, Some(&thread), seen.clone(), mark)
                 .await
                 .map_err(Unposted::Refused)?;
@@ -255,7 +255,7 @@ impl Carry {
             Err(Unposted::Unknown) => return Err(Step::Replay(held, Why::Unknown)),
         };
         let noted = |turn: &mut record::Turn| turn.phase = Phase::Accepted;
-        if lead.updated || self.hashes.form != branch.form {
+        if lead.updated || self.hashes.form != told.form {
             self.run.note_with(&held.slot, noted, |branch| {
                 if lead.updated {
                     branch.instructions = self.hashes.instructions;

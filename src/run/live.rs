@@ -32,7 +32,7 @@ use crate::planted::{Bug, is_planted};
 use crate::signal::Signal;
 use crate::store::backend::{Backend, Nowhere};
 use crate::store::record::Phase;
-use crate::store::{Bounds, Branch, BranchId, Restored, Store};
+use crate::store::{Bounds, Branch, BranchId, Restored, Store, Told};
 use crate::upstream::Upstream;
 
 /// Starts runs, and gives callers a place at them.
@@ -274,8 +274,8 @@ impl Runner {
         let (decision, conversation, branch) = shared
             .preview(&turn, &hashes, follows.as_ref())
             .map_err(not_resolved)?;
-        let lead = match branch.map(|slot| slot.branch()) {
-            Some(held) => shared.lead_of_append(&turn, &hashes, &held),
+        let lead = match branch.map(|slot| slot.look(Branch::told)) {
+            Some(told) => shared.lead_of_append(&turn, &hashes, &told),
             None => Lead {
                 instructions: turn.instructions.as_deref(),
                 updated: false,
@@ -383,14 +383,14 @@ impl Shared {
 
     /// What is said around a prompt on a thread that was told this much. Where a request is new text
     /// alone, saying no instructions leaves those that are.
-    pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, held: &Branch) -> Lead<'a> {
-        let updated = !keeps_instructions(turn) && hashes.instructions != held.instructions;
+    pub fn lead_of_append<'a>(&self, turn: &'a Turn, hashes: &Hashes, told: &Told) -> Lead<'a> {
+        let updated = !keeps_instructions(turn) && hashes.instructions != told.instructions;
         let form = match &turn.form {
-            Some(form) if hashes.form == held.form || is_planted(Bug::FormWithheld) => {
+            Some(form) if hashes.form == told.form || is_planted(Bug::FormWithheld) => {
                 Some(form.reminder())
             }
             Some(form) => Some(form.block()),
-            None => held.form.map(|_| form::WITHDRAWN),
+            None => told.form.map(|_| form::WITHDRAWN),
         };
         Lead {
             instructions: turn.instructions.as_deref().filter(|_| updated),

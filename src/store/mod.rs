@@ -86,6 +86,13 @@ pub struct Seen {
     pub newest_first: Option<bool>,
 }
 
+/// What a thread was told last, around its prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub instructions: Digest,
+    pub form: Option<Digest>,
+}
+
 /// What a handle stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandleRecord {
@@ -119,6 +126,13 @@ impl Branch {
         match self.state {
             State::Open => self.thread.clone(),
             State::Unborn | State::Closed => None,
+        }
+    }
+
+    pub fn told(&self) -> Told {
+        Told {
+            instructions: self.instructions,
+            form: self.form,
         }
     }
 
