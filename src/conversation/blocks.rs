@@ -130,7 +130,7 @@ mod tests {
             let earlier: Vec<Message> = earlier
                 .iter()
                 .map(|(user, text)| {
-                    Message::said(if *user { Role::User } else { Role::Assistant }, text)
+                    Message::said(if *user { Role::User } else { Role::Assistant }, text.as_str())
                 })
                 .collect();
             let lead = Lead {

@@ -35,6 +35,9 @@ impl Fingerprint {
 /// Role, canonical text, tool calls and the hashes of parts that are not text. Ids that clients
 /// mint anew do not count.
 pub fn digest(salt: &Salt, message: &Message) -> Digest {
+    if let Some(facts) = message.facts() {
+        return facts.digest;
+    }
     let role = match message.role {
         Role::User => "user",
         Role::Assistant => "assistant",

@@ -5,11 +5,13 @@ pub mod call;
 pub mod canonical;
 pub mod fingerprint;
 pub mod follow;
+pub mod known;
 pub mod queue;
 pub mod resolve;
 pub mod rolling;
 pub mod salt;
 pub mod side;
+pub mod text;
 pub mod transcript;
 
 use std::fmt;
@@ -20,7 +22,9 @@ use std::time::Duration;
 use crate::form::Form;
 use crate::ids::{Handle, ResponseId, Tenant};
 use crate::secret::Secret;
+use known::Facts;
 use salt::Salt;
+use text::Text;
 
 /// One request's share of a conversation, whichever endpoint it came in by.
 #[derive(Clone)]
@@ -128,7 +132,7 @@ impl fmt::Debug for Caller {
 pub struct Message {
     pub role: Role,
     /// The text parts, joined by line ends.
-    pub text: String,
+    pub text: Text,
     /// Calls that an assistant message made.
     pub calls: Vec<ToolCall>,
     /// Of a tool message: the call that it answers.
@@ -139,7 +143,7 @@ pub struct Message {
 
 impl Message {
     /// One of plain text.
-    pub fn said(role: Role, text: impl Into<String>) -> Self {
+    pub fn said(role: Role, text: impl Into<Text>) -> Self {
         Self {
             role,
             text: text.into(),
@@ -147,6 +151,20 @@ impl Message {
             answers: None,
             parts: Vec::new(),
         }
+    }
+
+    /// Whether it is nothing but text, said by someone.
+    pub fn is_plain(&self) -> bool {
+        self.role != Role::Tool
+            && self.calls.is_empty()
+            && self.answers.is_none()
+            && self.parts.is_empty()
+    }
+
+    /// What is known of it already.
+    pub fn facts(&self) -> Option<&Facts> {
+        let facts = self.text.facts()?;
+        (self.is_plain() && self.role == facts.role).then_some(facts)
     }
 }
 

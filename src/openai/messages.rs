@@ -63,7 +63,11 @@ impl Split {
                 format!("{list} must end with a user or tool message: there is nothing to answer"),
             ));
         }
-        if prompt.iter().all(|message| message.text.trim().is_empty()) {
+        // Each is looked at, so that none has to be read later, where others wait.
+        let asking = prompt
+            .iter()
+            .filter(|message| !message.text.trim().is_empty());
+        if asking.count() == 0 {
             return Err(Error::invalid(
                 list,
                 "the last user or tool message is empty: there is nothing to answer",

@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod models;
 pub mod names;
 mod object;
+pub mod outline;
 pub mod params;
 pub mod render;
 pub mod responses;
@@ -23,9 +24,25 @@ pub mod usage;
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
 use crate::config::AutoTools;
 use crate::conversation::Caller;
+use crate::conversation::known::KnownOf;
 use crate::form;
+use outline::Outline;
+
+/// The body of a request.
+pub trait Body: DeserializeOwned {
+    /// The field that lists what was said before.
+    const LIST: Option<&str> = None;
+
+    /// The request, without reading again what is known; `None` where all of it must be read.
+    fn of_known(_body: &Bytes, _list: Outline, _known: &KnownOf) -> Option<Self> {
+        None
+    }
+}
 
 /// What a request says outside its body; the server reads it off the head.
 #[derive(Clone)]

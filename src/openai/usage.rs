@@ -62,7 +62,8 @@ pub fn prompt_tokens<'a>(
     let messages: u64 = messages
         .map(|message| {
             let calls = message.calls.iter().map(call_tokens);
-            MESSAGE + estimate(&message.text) + calls.sum::<u64>()
+            let text = message.facts().map(|facts| facts.tokens);
+            MESSAGE + text.unwrap_or_else(|| estimate(&message.text)) + calls.sum::<u64>()
         })
         .sum();
     ANSWER + instructions + messages

@@ -34,11 +34,10 @@ impl Runner {
     /// The turn, hashed if it is long.
     pub async fn hashed(&self, turn: Turn) -> Hashed {
         let messages = turn.history.iter().chain(&turn.prompt);
-        let texts = messages.map(|message| message.text.as_str());
-        let bytes: usize = texts
-            .chain(turn.instructions.as_deref())
-            .map(str::len)
-            .sum();
+        // What is known is not hashed again.
+        let new = messages.filter(|message| message.facts().is_none());
+        let texts: usize = new.map(|message| message.text.len()).sum();
+        let bytes = texts + turn.instructions.as_deref().map_or(0, str::len);
         if bytes <= LONG {
             return turn.into();
         }

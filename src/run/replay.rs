@@ -134,7 +134,7 @@ pub fn quoted(line: &Line) -> Message {
             Some(upstream::Role::Assistant) => Role::Assistant,
             Some(upstream::Role::User) | None => Role::User,
         },
-        text: message.text.clone(),
+        text: message.text.clone().into(),
         calls: Vec::new(),
         answers: None,
         parts: Vec::new(),

@@ -45,11 +45,14 @@ impl<'a> Retelling<'a> {
 
     fn answer(&mut self, line: &Line, said: Message) -> Message {
         match self.kind.read(&said.text) {
-            Some(Content::Json(text)) => Message { text, ..said },
+            Some(Content::Json(text)) => Message {
+                text: text.into(),
+                ..said
+            },
             Some(Content::Calls(calls)) => {
                 self.calls = self.called(line, calls);
                 Message {
-                    text: String::new(),
+                    text: String::new().into(),
                     calls: self.calls.clone(),
                     ..said
                 }

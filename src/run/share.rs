@@ -183,7 +183,7 @@ impl Shared {
 /// The bytes of a turn's text.
 pub fn weight(turn: &Turn) -> u64 {
     let messages = turn.history.iter().chain(&turn.prompt);
-    let texts: usize = messages.map(|message| message.text.len()).sum();
+    let texts: usize = messages.map(|message| message.text.size()).sum();
     let form = turn.form.as_ref().map_or(0, |form| form.block().len());
     (texts + form) as u64
 }

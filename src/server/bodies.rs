@@ -3,16 +3,23 @@
 use std::sync::Arc;
 
 use highway::{HighwayHash as _, HighwayHasher};
-use memchr::memchr2;
 use sha2::{Digest as _, Sha256};
 
+use crate::conversation::known::{Known, KnownOf};
 use crate::conversation::salt::{Salt, finished};
-use crate::ids::TextHash;
+use crate::ids::{Tenant, TextHash};
+use crate::openai::outline::Outline;
 
-/// Hashes bodies. Cloning shares it.
+/// Hashes bodies, and remembers what they say. Cloning shares it.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "it holds a key")]
-pub enum Bodies {
+pub struct Bodies {
+    hash: Hash,
+    known: Arc<Known>,
+}
+
+#[derive(Clone)]
+enum Hash {
     Highway(Arc<HighwayHasher>),
     Sha256,
 }
@@ -20,61 +27,53 @@ pub enum Bodies {
 impl Bodies {
     /// As the runs of a state know the requests that they were begun for.
     pub fn new(salt: &Salt) -> Self {
-        match salt.texts() {
-            TextHash::Highway => Self::Highway(Arc::new(salt.quick("bodies"))),
-            TextHash::Sha256 => Self::Sha256,
+        Self {
+            hash: match salt.texts() {
+                TextHash::Highway => Hash::Highway(Arc::new(salt.quick("bodies"))),
+                TextHash::Sha256 => Hash::Sha256,
+            },
+            known: Arc::new(Known::new(salt)),
         }
+    }
+
+    /// What is known of the messages that this tenant sent before.
+    pub fn known_of(&self, tenant: &Tenant) -> KnownOf {
+        KnownOf::new(Arc::clone(&self.known), tenant)
     }
 
     /// Of the route and the body without insignificant white space, in one pass and without a copy:
-    /// the stretches between white space are fed to the hash as they lie.
-    pub fn hash(&self, route: &str, json: &[u8]) -> [u8; 32] {
-        match self {
-            Self::Highway(key) => {
+    /// the stretches between white space are fed to the hash as they lie. On the way it is seen where the
+    /// elements of a list lie.
+    pub fn hash(
+        &self,
+        route: &str,
+        json: &[u8],
+        list: Option<&str>,
+    ) -> ([u8; 32], Option<Outline>) {
+        match &self.hash {
+            Hash::Highway(key) => {
                 let mut hash = HighwayHasher::clone(key);
-                feed(route, json, |bytes| hash.append(bytes));
-                finished(hash)
+                let outline = feed(route, json, list, |bytes| hash.append(bytes));
+                (finished(hash), outline)
             }
-            Self::Sha256 => {
+            Hash::Sha256 => {
                 let mut hash = Sha256::new();
-                feed(route, json, |bytes| hash.update(bytes));
-                hash.finalize().into()
+                let outline = feed(route, json, list, |bytes| hash.update(bytes));
+                (hash.finalize().into(), outline)
             }
         }
     }
 }
 
-fn feed(route: &str, json: &[u8], mut take: impl FnMut(&[u8])) {
+fn feed(
+    route: &str,
+    json: &[u8],
+    list: Option<&str>,
+    mut take: impl FnMut(&[u8]),
+) -> Option<Outline> {
     take(route.as_bytes());
     take(&[0]);
-    let mut start = 0;
-    let mut at = 0;
-    while let Some(byte) = json.get(at) {
-        match byte {
-            b' ' | b'\t' | b'\n' | b'\r' => {
-                take(json.get(start..at).unwrap_or_default());
-                start = at + 1;
-            }
-            b'"' => at = end_of_string(json, at),
-            _ => {}
-        }
-        at += 1;
-    }
-    take(json.get(start..).unwrap_or_default());
-}
-
-/// Where the string that begins here has its other quotation mark.
-fn end_of_string(json: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(next) = json.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
-        at += next;
-        if json.get(at) == Some(&b'"') {
-            return at;
-        }
-        // Whatever is escaped.
-        at += 2;
-    }
-    json.len()
+    Outline::of(json, list, take)
 }
 
 #[cfg(test)]
@@ -86,7 +85,9 @@ mod tests {
     const BOTH: [TextHash; 2] = [TextHash::Highway, TextHash::Sha256];
 
     fn hash_by(texts: TextHash, route: &str, json: &[u8]) -> [u8; 32] {
-        Bodies::new(&Salt::of_state([7; 32], texts)).hash(route, json)
+        Bodies::new(&Salt::of_state([7; 32], texts))
+            .hash(route, json, None)
+            .0
     }
 
     fn hash(route: &str, json: &[u8]) -> [[u8; 32]; 2] {
@@ -102,7 +103,7 @@ mod tests {
             assert_ne!(hash_by(texts, "/r", b"{}"), hash_by(texts, "/s", b"{}"));
         }
         let highway = hash_by(TextHash::Highway, "/r", b"{}");
-        assert_ne!(highway, elsewhere.hash("/r", b"{}"));
+        assert_ne!(highway, elsewhere.hash("/r", b"{}", None).0);
     }
 
     /// What a request is known by is made of it, and kept with its run: a retry is told by that after a restart.

@@ -20,7 +20,7 @@ use super::envelope::{Heads, envelope};
 use super::error::ApiError;
 use super::refusal::Refusal;
 use crate::config;
-use crate::openai::Envelope;
+use crate::openai::{self, Envelope};
 use crate::run::live::Runner;
 use crate::run::share::Share;
 
@@ -46,6 +46,9 @@ const TO_BEGIN: Duration = Duration::from_secs(5);
 
 /// Room is made for so much of a body before any of it is there.
 const AT_ONCE: u64 = 16 * 1024;
+
+/// Then for so many times what is there.
+const GROWTH: u64 = 4;
 
 /// Longer bodies are parsed and read away from the threads that serve everyone.
 const LONG: usize = 256 * 1024;
@@ -80,7 +83,7 @@ impl<T: Send + 'static> WireJson<T> {
 impl<S, T> FromRequest<S> for Box<WireJson<T>>
 where
     S: Send + Sync,
-    T: DeserializeOwned + Send + 'static,
+    T: openai::Body + Send + 'static,
     Gate: FromRef<S>,
     Runner: FromRef<S>,
     Heads: FromRef<S>,
@@ -97,7 +100,7 @@ where
     }
 }
 
-impl<T: DeserializeOwned + Send + 'static> WireJson<T> {
+impl<T: openai::Body + Send + 'static> WireJson<T> {
     async fn whole<S>(request: Request, state: &S) -> Result<Self, ApiError>
     where
         S: Send + Sync,
@@ -120,7 +123,13 @@ impl<T: DeserializeOwned + Send + 'static> WireJson<T> {
         let route = endpoint(route.map_or("", MatchedPath::as_str)).to_owned();
         let length = bytes.len();
         let bodies = Bodies::from_ref(state);
-        let parse = move || parsed(&bytes).map(|value| (value, bodies.hash(&route, &bytes)));
+        let known = bodies.known_of(&envelope.caller.tenant);
+        let parse = move || {
+            let (hash, list) = bodies.hash(&route, &bytes, T::LIST);
+            let request = list.and_then(|list| T::of_known(&bytes, list, &known));
+            let request = request.map_or_else(|| parsed(&bytes), Ok)?;
+            Ok::<_, ApiError>((request, hash))
+        };
         let (request, hash) = apart(length, parse).await??;
         envelope.body = hash;
         Ok(Self {
@@ -219,7 +228,12 @@ async fn whole(body: Body, headers: &HeaderMap, limits: BodyLimits) -> Result<By
                 if body.is_end_stream() {
                     return Ok(data);
                 }
-                read.reserve(told.min(AT_ONCE) as usize);
+            }
+            let there = read.len() + data.len();
+            if read.capacity() < there {
+                // A long body is moved a few times only, and nobody gets much room by words alone.
+                let ahead = told.min(AT_ONCE.max(GROWTH * there as u64)) as usize;
+                read.reserve(ahead.saturating_sub(read.len()));
             }
             read.extend_from_slice(&data);
         }

@@ -1,24 +1,33 @@
 //! The messages of a chat, as they are to a turn.
 
-use super::request::{Called, Message, ToolCall};
+use super::request::{Called, Message, Sent, ToolCall};
+use crate::conversation::known::KnownOf;
 use crate::conversation::{self, Role};
 use crate::openai::Error;
 use crate::openai::content::Place;
 use crate::openai::messages::{Author, Entry, Split};
+use crate::run::tokens::estimate;
 
-/// Takes the messages apart, or says which of them cannot be used.
-pub fn split(messages: Vec<Message>) -> Result<Split, Error> {
-    let mut entries = Vec::with_capacity(messages.len());
-    for (index, message) in messages.into_iter().enumerate() {
-        let list = LIST;
-        entries.push(entry(message, Place { list, index })?);
-    }
-    Split::of(entries, LIST)
+/// Takes the messages apart, or says which of them cannot be used. What is new is remembered.
+pub fn split(messages: Vec<Sent>, known: Option<&KnownOf>) -> Result<Split, Error> {
+    let entries = messages.into_iter().enumerate();
+    let entries = entries.map(|(index, message)| match message {
+        Sent::Known(role, text) => Ok(Entry::Said(conversation::Message::said(role, text))),
+        Sent::New(message, hash) => {
+            let mut entry = entry(*message, Place { list: LIST, index })?;
+            if let (Entry::Said(said), Some(hash), Some(known)) = (&mut entry, hash, known) {
+                let tokens = estimate(&said.text);
+                known.learn(hash, said, tokens);
+            }
+            Ok(entry)
+        }
+    });
+    Split::of(entries.collect::<Result<_, Error>>()?, LIST)
 }
 
-const LIST: &str = "messages";
+pub const LIST: &str = "messages";
 
-fn entry(message: Message, place: Place) -> Result<Entry, Error> {
+pub fn entry(message: Message, place: Place) -> Result<Entry, Error> {
     let Some(role) = message.role.as_deref() else {
         let path = place.of("role");
         return Err(Error::invalid(&path, format!("{path} is missing")));
@@ -107,23 +116,25 @@ fn tool_call(call: ToolCall, path: &str) -> Result<conversation::ToolCall, Error
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::request::ChatRequest;
     use super::*;
 
-    fn taken_apart(messages: Value) -> Result<Split, Error> {
-        split(serde_json::from_value(messages).unwrap())
+    fn taken_apart(messages: &Value) -> Result<Split, Error> {
+        let request: ChatRequest = serde_json::from_value(json!({ "messages": messages })).unwrap();
+        split(request.messages, None)
     }
 
     /// Role and text of each message, for comparing.
     fn lines(messages: &[conversation::Message]) -> Vec<(Role, &str)> {
         let lines = messages.iter();
         lines
-            .map(|message| (message.role, message.text.as_str()))
+            .map(|message| (message.role, &*message.text))
             .collect()
     }
 
     #[test]
     fn instructions_are_gathered_from_wherever_they_stand() {
-        let split = taken_apart(json!([
+        let split = taken_apart(&json!([
             {"role": "system", "content": "One."},
             {"role": "user", "content": "a"},
             {"role": "assistant", "content": "b"},
@@ -143,7 +154,7 @@ mod tests {
 
     #[test]
     fn all_user_and_tool_messages_at_the_end_are_the_prompt() {
-        let split = taken_apart(json!([
+        let split = taken_apart(&json!([
             {"role": "user", "content": "a"},
             {"role": "assistant", "content": null, "tool_calls": [
                 {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
@@ -167,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_function_of_old_is_a_tool_called_by_its_name() {
-        let split = taken_apart(json!([
+        let split = taken_apart(&json!([
             {"role": "user", "content": "a"},
             {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
             {"role": "function", "name": "f", "content": "b"},
@@ -186,14 +197,14 @@ mod tests {
             json!({"role": "assistant", "content": "", "refusal": "No."}),
             json!({"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}),
         ] {
-            let split = taken_apart(json!([message, {"role": "user", "content": "a"}])).unwrap();
+            let split = taken_apart(&json!([message, {"role": "user", "content": "a"}])).unwrap();
 
             assert_eq!(lines(&split.history), [(Role::Assistant, "No.")]);
         }
     }
 
     fn check_refused(messages: &Value, reason: crate::openai::Reason, param: &str) {
-        let error = taken_apart(messages.clone()).map(drop).unwrap_err();
+        let error = taken_apart(messages).map(drop).unwrap_err();
 
         assert_eq!(error.param.as_deref(), Some(param), "{messages}");
         assert_eq!(error.reason, reason, "{messages}");

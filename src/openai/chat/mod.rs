@@ -5,6 +5,7 @@ mod chunks;
 mod completion;
 mod messages;
 mod request;
+mod sent;
 mod turn;
 
 pub use chunks::Chunks;

@@ -6,6 +6,9 @@ use serde::de::{IgnoredAny, MapAccess};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::conversation::Role;
+use crate::conversation::known::{KnownOf, RawHash};
+use crate::conversation::text::Text;
 use crate::openai::content::Content;
 use crate::openai::object::{FromKeys, keep, object, or_default, skip, text_or_json};
 
@@ -13,8 +16,24 @@ use crate::openai::object::{FromKeys, keep, object, or_default, skip, text_or_js
 /// so that an error can name them and what is ignored can be told.
 #[derive(Clone, Default)]
 pub struct ChatRequest {
-    pub messages: Vec<Message>,
+    pub messages: Vec<Sent>,
     pub fields: Map<String, Value>,
+    /// Where new messages are remembered.
+    pub known: Option<KnownOf>,
+}
+
+/// A message, by what had to be read of it.
+#[derive(Clone, Debug)]
+pub enum Sent {
+    New(Box<Message>, Option<RawHash>),
+    Known(Role, Text),
+}
+
+impl<'de> Deserialize<'de> for Sent {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        let message = Message::deserialize(json)?;
+        Ok(Self::New(Box::new(message), None))
+    }
 }
 
 impl fmt::Debug for ChatRequest {
@@ -143,6 +162,13 @@ mod tests {
         serde_json::from_str(body).unwrap()
     }
 
+    fn first(request: &ChatRequest) -> &Message {
+        match &request.messages[0] {
+            Sent::New(message, _) => message,
+            Sent::Known(..) => panic!("nothing is known"),
+        }
+    }
+
     fn path_of_error(body: &str) -> String {
         let mut json = serde_json::Deserializer::from_str(body);
         let read = serde_path_to_error::deserialize::<_, ChatRequest>(&mut json);
@@ -158,8 +184,8 @@ mod tests {
 
         assert_eq!(request.fields["model"], "b");
         assert_eq!(request.messages.len(), 1);
-        assert_eq!(request.messages[0].role.as_deref(), Some("tool"));
-        assert!(request.messages[0].content.is_none());
+        assert_eq!(first(&request).role.as_deref(), Some("tool"));
+        assert!(first(&request).content.is_none());
     }
 
     #[test]
@@ -169,7 +195,7 @@ mod tests {
                 "refusal": null, "tool_calls": null, "function_call": null, "later": {}}]}"#,
         );
 
-        let message = &request.messages[0];
+        let message = first(&request);
         assert!(message.content.is_none() && message.tool_calls.is_empty() && !message.spoken);
         assert!(read(r#"{"messages": null}"#).messages.is_empty());
     }
@@ -180,7 +206,7 @@ mod tests {
             r#"{"messages": [{"content": [{"text": {"a": [1]}, "type": "new", "x": 1}, {}]}]}"#,
         );
 
-        let Some(Content::Parts(parts)) = &request.messages[0].content else {
+        let Some(Content::Parts(parts)) = &first(&request).content else {
             panic!("the content is a list of parts");
         };
         assert_eq!(parts[0].kind.as_deref(), Some("new"));
@@ -196,7 +222,7 @@ mod tests {
                 {"id": "3", "custom": {"name": "f", "input": "a"}}]}]}"#,
         );
 
-        let calls = request.messages[0].tool_calls.iter();
+        let calls = first(&request).tool_calls.iter();
         let arguments: Vec<_> = calls
             .map(|call| call.called.as_ref().unwrap().arguments.as_str())
             .collect();

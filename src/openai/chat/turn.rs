@@ -37,7 +37,7 @@ impl ChatRequest {
         let choices = basis::choices(fields)?;
         let wanted = forms::of_chat(fields, policy)?;
         let ignored = params::ignored(CHAT, &self.fields, &wanted.unheeded, policy)?;
-        let split = split(self.messages)?;
+        let split = split(self.messages, self.known.as_ref())?;
         let prompt_tokens = split.tokens(wanted.form.as_deref());
         let stream = basis.stream;
         let turn = Turn {

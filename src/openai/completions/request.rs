@@ -7,6 +7,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::openai::Body;
 use crate::openai::object::{FromKeys, keep, object};
 
 /// A request for completions. Fields other than the prompt are read where they are used.
@@ -21,6 +22,8 @@ impl fmt::Debug for CompletionRequest {
         f.debug_struct("CompletionRequest").finish_non_exhaustive()
     }
 }
+
+impl Body for CompletionRequest {}
 
 impl<'de> Deserialize<'de> for CompletionRequest {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {

@@ -126,7 +126,7 @@ mod tests {
     fn prompts(asked: &Asked) -> Vec<(u8, &str)> {
         let turns = asked.turns.iter();
         turns
-            .map(|turn| (turn.choice, turn.prompt[0].text.as_str()))
+            .map(|turn| (turn.choice, &*turn.prompt[0].text))
             .collect()
     }
 

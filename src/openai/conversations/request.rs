@@ -6,13 +6,13 @@ use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::openai::Error;
 use crate::openai::content::Place;
 use crate::openai::fields::Fields;
 use crate::openai::items::{Heard, WireItem, push};
 use crate::openai::messages::Entry;
 use crate::openai::metadata::{Metadata, metadata};
 use crate::openai::object::{FromKeys, keep, object, or_default};
+use crate::openai::{Body, Error};
 
 /// The body of any request about a conversation: what is noted on it, what is added to it.
 #[derive(Clone, Default)]
@@ -28,6 +28,8 @@ impl fmt::Debug for ConversationRequest {
             .finish_non_exhaustive()
     }
 }
+
+impl Body for ConversationRequest {}
 
 impl<'de> Deserialize<'de> for ConversationRequest {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {

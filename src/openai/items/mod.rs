@@ -116,7 +116,7 @@ impl Item {
             Role::Tool => vec![Self::FunctionCallOutput {
                 id: ids.next("fco_"),
                 call_id: message.answers.clone().unwrap_or_default(),
-                output: message.text.clone(),
+                output: message.text.to_string(),
                 status: Status::Completed,
             }],
             Role::Assistant => {

@@ -7,6 +7,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::openai::Body;
 use crate::openai::items::WireItem;
 use crate::openai::object::{FromKeys, keep, object};
 
@@ -23,6 +24,8 @@ impl fmt::Debug for ResponseRequest {
         f.debug_struct("ResponseRequest").finish_non_exhaustive()
     }
 }
+
+impl Body for ResponseRequest {}
 
 impl<'de> Deserialize<'de> for ResponseRequest {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {

@@ -61,6 +61,30 @@ async fn an_edited_message_forks() {
     );
 }
 
+/// Long enough not to be read again when it is resent.
+#[tokio::test(start_paused = true)]
+async fn a_long_history_is_posted_as_it_was_said() {
+    let proxy = Proxy::start(Setup::default());
+    let mut talk = Talk::new(&proxy);
+    let texts = ["\"quoted\"\n\\", "caf\u{e9} \u{1f980}", "<b>&amp;</b>\t"];
+    let texts = texts.map(|text| text.repeat(40).trim().to_owned());
+    for text in &texts {
+        let reply = talk.says(text).await;
+        assert_ne!(decision(&reply), "forked");
+    }
+    let went_on = talk.says("short").await;
+
+    let reply = resuming(&proxy, &talk.messages[..6]).says("other").await;
+
+    assert_eq!([&went_on, &reply].map(decision), ["appended", "forked"]);
+    let earlier = texts
+        .iter()
+        .map(|text| format!("User: {text}\n\nAssistant: {ANSWER}\n\n"));
+    let earlier: String = earlier.collect();
+    let forked = format!("Earlier conversation:\n\n{earlier}---\n\nother");
+    assert_eq!(posted(&proxy)[1], [forked]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_asked_for_again_forks() {
     let proxy = Proxy::start(Setup::default());

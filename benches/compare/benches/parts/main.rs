@@ -39,7 +39,8 @@ fn message(role: Role, at: usize) -> Message {
             .chars()
             .chain(words.chars().cycle())
             .take(500)
-            .collect(),
+            .collect::<String>()
+            .into(),
         calls: Vec::new(),
         answers: None,
         parts: Vec::new(),
@@ -130,7 +131,7 @@ fn render(criterion: &mut Criterion) {
         model: "chaturdata".to_owned(),
     };
     let answers = [Arc::new(Answer {
-        text: message(Role::Assistant, 1).text,
+        text: message(Role::Assistant, 1).text.into_string(),
         ..Answer::default()
     })];
     criterion.bench_function("render/completion", |bencher| {

@@ -60,10 +60,17 @@ pub fn conversations(body: &[u8]) {
 /// What a dry run tells of a request.
 fn planned(path: &str, body: &[u8]) {
     let reply = asked(Method::POST, path, body);
+    // What is known of it by now makes no difference.
+    let again = then(Method::POST, path, body);
+    assert_eq!(again.status, reply.status);
     if !reply.status.is_success() {
+        assert_eq!(again.json()["error"], reply.json()["error"]);
         return assert_refused(&reply);
     }
     let plan = reply.json();
+    for field in ["decision", "posts"] {
+        assert_eq!(again.json()[field], plan[field], "{plan}");
+    }
     let text = |field: &str| plan.get(field).and_then(Value::as_str).unwrap_or_default();
     assert_ne!(text("decision"), "", "{plan}");
     assert_eq!(
