@@ -195,7 +195,9 @@ fn rounds<'a>(
 ) -> io::Result<Seen<'a>> {
     let mut of: Vec<_> = running.iter().map(|one| (one, Vec::new())).collect();
     for round in 0..rounds {
-        for (one, samples) in &mut of {
+        // Who comes after whom is worth some of what is measured: each round begins with another.
+        let (last, first) = of.split_at_mut(round * running.len() / rounds);
+        for (one, samples) in first.iter_mut().chain(last) {
             // Peers are far from everything else.
             if round > 0 && matches!(one.contender, Contender::Peer(_)) {
                 continue;
