@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
@@ -20,6 +20,10 @@ use crate::config::Settings;
 use crate::server::Access;
 use crate::signal::Signal;
 use crate::upstream::Upstream;
+
+/// How many callers may wait for their connection to be taken in. More come at once than the usual 128, and
+/// whoever finds no room tries again after a second, or is cut off. Systems have bounds of their own.
+const BACKLOG: u32 = 4096;
 
 const SANDBOX_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8485);
 
@@ -53,7 +57,7 @@ pub fn sandbox(
     }
     let serving = async {
         let signals = Signals::new()?;
-        let listener = bind(listen).await?;
+        let listener = bind(listen)?;
         let address = listener.local_addr()?;
         info!(listen = %address, "the simulated upstream listens");
         if io::stderr().is_terminal() {
@@ -85,7 +89,7 @@ async fn proxy(
 ) -> Result<()> {
     // First, so that a signal during the start is an orderly end too.
     let signals = Signals::new()?;
-    let listener = bind(start.situation.listen).await?;
+    let listener = bind(start.situation.listen)?;
     let address = listener.local_addr()?;
     let config = start.settings.config.clone();
     // While it is read, callers wait for the connection that they have.
@@ -127,8 +131,8 @@ fn admitted(start: Start, plan: access::Start, lines: &Lines) -> Result<Access> 
     }
 }
 
-async fn bind(listen: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(listen).await.map_err(|error| match error.kind() {
+fn bind(listen: SocketAddr) -> Result<TcpListener> {
+    listening(listen).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             anyhow!("{listen} is taken by another program; choose another with --listen")
         }
@@ -140,6 +144,18 @@ async fn bind(listen: SocketAddr) -> Result<TcpListener> {
         }
         _ => anyhow!("{listen} cannot be listened on: {error}; choose another with --listen"),
     })
+}
+
+fn listening(listen: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match listen {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // As everywhere but on Windows, where it would let others listen there too.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(BACKLOG)
 }
 
 /// Where it listens, for the log; and for a person, what to try.

@@ -1,7 +1,8 @@
 //! The program itself, as a shell, a container or a person starts it.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 
@@ -316,6 +317,24 @@ fn a_proxy_that_serves_is_healthy_and_one_that_does_not_is_not() {
     assert_eq!(dead.code, Some(1));
     assert!(dead.line().contains("cannot be reached"), "{}", dead.err);
     assert_eq!(unclear.code, Some(1));
+}
+
+/// They wait until they are taken in; the system would have let 128 of them wait, and sent the others away.
+#[cfg(target_os = "linux")]
+#[test]
+fn callers_that_come_all_at_once_all_find_room() {
+    const CALLERS: usize = 300;
+    let bound = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    if bound.trim().parse::<usize>().unwrap() < CALLERS {
+        return;
+    }
+    let program = Program::with(&[("CHATURDATA_PROXY_SERVER__MAX_CONNECTIONS", "1")]);
+    let serving = program.serve(&["--sandbox"]);
+    let connect = |_| TcpStream::connect_timeout(&serving.address, Duration::from_secs(5));
+
+    let callers: Result<Vec<TcpStream>, _> = (0..CALLERS).map(connect).collect();
+
+    assert_eq!(callers.map(|callers| callers.len()).ok(), Some(CALLERS));
 }
 
 #[cfg(unix)]
