@@ -298,10 +298,13 @@ mod tests {
         for _ in 0..2 * WAYS {
             known.known.insert(first, &facts(0));
         }
-        for (hash, number) in one_set.by_ref().take(WAYS - 1) {
-            known.known.insert(hash, &facts(number));
+        let others: Vec<(RawHash, u64)> = one_set.by_ref().take(WAYS - 1).collect();
+        for (hash, number) in &others {
+            known.known.insert(*hash, &facts(*number));
         }
-        assert_eq!(known.facts(first), Some(facts(0)));
+        for (hash, number) in others.iter().chain(&[(first, 0)]) {
+            assert_eq!(known.facts(*hash), Some(facts(*number)));
+        }
 
         for (hash, number) in one_set.take(2 * WAYS) {
             known.known.insert(hash, &facts(number));
