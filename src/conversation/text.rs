@@ -13,60 +13,93 @@ pub struct Text(Inner);
 #[derive(Clone)]
 enum Inner {
     Said(String),
-    WithFacts(Box<WithFacts>),
+    Learnt(Box<(String, Facts)>),
+    /// That of one of these messages, by its number.
+    Sent(Arc<Raw>, usize),
 }
 
-#[derive(Clone)]
-struct WithFacts {
-    facts: Facts,
-    text: OnceLock<String>,
-    raw: Option<(Arc<Raw>, Range<usize>)>,
-}
-
-/// Messages as they were sent, and how the text of one is read.
+/// Messages as they were sent, one after the other, and how the text of one is read.
 #[expect(
     missing_debug_implementations,
     reason = "it would show what callers say"
 )]
 pub struct Raw {
-    pub json: Box<[u8]>,
-    pub read: fn(&[u8]) -> String,
+    json: Vec<u8>,
+    messages: Vec<Sent>,
+    read: fn(&[u8]) -> String,
+}
+
+struct Sent {
+    facts: Facts,
+    place: Range<usize>,
+    text: OnceLock<String>,
+}
+
+impl Raw {
+    /// A copy of these, of which the facts are known.
+    pub fn of<'a>(
+        messages: impl Iterator<Item = (&'a [u8], Facts)> + Clone,
+        read: fn(&[u8]) -> String,
+    ) -> Self {
+        let lengths = messages.clone().map(|(json, _)| json.len());
+        let mut raw = Self {
+            json: Vec::with_capacity(lengths.clone().sum()),
+            messages: Vec::with_capacity(lengths.count()),
+            read,
+        };
+        for (json, facts) in messages {
+            let start = raw.json.len();
+            raw.json.extend_from_slice(json);
+            raw.messages.push(Sent {
+                facts,
+                place: start..raw.json.len(),
+                text: OnceLock::new(),
+            });
+        }
+        raw
+    }
+
+    /// What each of them says.
+    pub fn texts(self) -> impl Iterator<Item = Text> {
+        let numbers = 0..self.messages.len();
+        let raw = Arc::new(self);
+        numbers.map(move |number| Text(Inner::Sent(Arc::clone(&raw), number)))
+    }
+
+    fn text(&self, number: usize) -> &str {
+        let Some(message) = self.messages.get(number) else {
+            return "";
+        };
+        message.text.get_or_init(|| {
+            let json = self.json.get(message.place.clone());
+            (self.read)(json.unwrap_or_default())
+        })
+    }
 }
 
 impl Text {
-    /// Of a message that was sent before, and lies there now.
-    pub fn raw(raw: Arc<Raw>, place: Range<usize>, facts: Facts) -> Self {
-        Self(Inner::WithFacts(Box::new(WithFacts {
-            facts,
-            text: OnceLock::new(),
-            raw: Some((raw, place)),
-        })))
-    }
-
     /// What is known of the message that says this.
     pub fn facts(&self) -> Option<&Facts> {
         match &self.0 {
             Inner::Said(_) => None,
-            Inner::WithFacts(known) => Some(&known.facts),
+            Inner::Learnt(learnt) => Some(&learnt.1),
+            Inner::Sent(raw, number) => Some(&raw.messages.get(*number)?.facts),
         }
     }
 
     pub fn learn(&mut self, facts: Facts) {
-        *self = Self(Inner::WithFacts(Box::new(WithFacts {
-            facts,
-            text: std::mem::take(self).into_string().into(),
-            raw: None,
-        })));
+        let text = std::mem::take(self).into_string();
+        *self = Self(Inner::Learnt(Box::new((text, facts))));
     }
 
     /// How many bytes it takes, as text and as it was sent.
     pub fn size(&self) -> usize {
         match &self.0 {
             Inner::Said(text) => text.len(),
-            Inner::WithFacts(known) => {
-                let raw = known.raw.as_ref().map_or(0, |(_, place)| place.len());
-                raw + known.text.get().map_or(0, String::len)
-            }
+            Inner::Learnt(learnt) => learnt.0.len(),
+            Inner::Sent(raw, number) => raw.messages.get(*number).map_or(0, |message| {
+                message.place.len() + message.text.get().map_or(0, String::len)
+            }),
         }
     }
 
@@ -80,21 +113,9 @@ impl Text {
     pub fn into_string(self) -> String {
         match self.0 {
             Inner::Said(text) => text,
-            Inner::WithFacts(known) => {
-                known.text();
-                known.text.into_inner().unwrap_or_default()
-            }
+            Inner::Learnt(learnt) => learnt.0,
+            Inner::Sent(raw, number) => raw.text(number).to_owned(),
         }
-    }
-}
-
-impl WithFacts {
-    fn text(&self) -> &str {
-        self.text.get_or_init(|| {
-            let raw = self.raw.as_ref();
-            let text = raw.and_then(|(raw, place)| Some((raw.read)(raw.json.get(place.clone())?)));
-            text.unwrap_or_default()
-        })
     }
 }
 
@@ -104,7 +125,8 @@ impl Deref for Text {
     fn deref(&self) -> &str {
         match &self.0 {
             Inner::Said(text) => text,
-            Inner::WithFacts(known) => known.text(),
+            Inner::Learnt(learnt) => &learnt.0,
+            Inner::Sent(raw, number) => raw.text(*number),
         }
     }
 }
@@ -162,11 +184,11 @@ mod tests {
     }
 
     fn raw() -> Text {
-        let raw = Raw {
-            json: b"one, two".as_slice().into(),
-            read: |json| String::from_utf8_lossy(json).to_uppercase(),
-        };
-        Text::raw(Arc::new(raw), 5..8, facts())
+        let messages = [b"first".as_slice(), b"two"].map(|json| (json, facts()));
+        let raw = Raw::of(messages.into_iter(), |json| {
+            String::from_utf8_lossy(json).to_uppercase()
+        });
+        raw.texts().last().unwrap()
     }
 
     #[test]
@@ -180,6 +202,21 @@ mod tests {
         assert_eq!(raw(), Text::from("TWO"));
         assert_ne!(raw(), Text::from("two"));
         assert_eq!(raw().clone().into_string(), "TWO");
+    }
+
+    #[test]
+    fn of_what_holds_messages_nothing_else_is_kept() {
+        let body = b"[first, second, third]";
+        let messages = [&body[1..6], &body[16..21]].map(|json| (json, facts()));
+
+        let raw = Raw::of(messages.into_iter(), |json| {
+            String::from_utf8_lossy(json).into_owned()
+        });
+
+        assert_eq!(raw.json, b"firstthird");
+        assert_eq!(raw.json.capacity(), 10);
+        let texts: Vec<Text> = raw.texts().collect();
+        assert_eq!(texts, ["first", "third"].map(Text::from));
     }
 
     #[test]

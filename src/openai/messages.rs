@@ -1,5 +1,7 @@
 //! What a request says, taken apart: instructions, what was said before, what is asked.
 
+use std::convert::Infallible;
+
 use super::{Error, usage};
 use crate::conversation::{Message, Role};
 use crate::form::Form;
@@ -52,7 +54,15 @@ pub struct Split {
 impl Split {
     /// `list` is the field that holds the messages, for errors.
     pub fn of(entries: Vec<Entry>, list: &str) -> Result<Self, Error> {
-        let (instructions, mut said) = apart(entries);
+        Self::of_each(entries.into_iter().map(Ok), list)
+    }
+
+    /// As above, of entries that come one by one, to the first that cannot be used.
+    pub fn of_each(
+        entries: impl ExactSizeIterator<Item = Result<Entry, Error>>,
+        list: &str,
+    ) -> Result<Self, Error> {
+        let (instructions, mut said) = apart(entries)?;
         let prompt = match said.iter().rposition(|m| m.role == Role::Assistant) {
             Some(last) => said.split_off(last + 1),
             None => std::mem::take(&mut said),
@@ -88,22 +98,24 @@ impl Split {
 }
 
 /// Takes the instructions out of all that was said.
-fn apart(entries: Vec<Entry>) -> (Option<String>, Vec<Message>) {
+fn apart<E>(
+    entries: impl ExactSizeIterator<Item = Result<Entry, E>>,
+) -> Result<(Option<String>, Vec<Message>), E> {
     let mut instructions = Vec::new();
     let mut messages = Vec::with_capacity(entries.len());
     for entry in entries {
-        match entry {
+        match entry? {
             Entry::Instructions(_, text) if text.trim().is_empty() => {}
             Entry::Instructions(_, text) => instructions.push(text),
             Entry::Said(message) => messages.push(message),
         }
     }
     let instructions = (!instructions.is_empty()).then(|| instructions.join("\n\n"));
-    (instructions, messages)
+    Ok((instructions, messages))
 }
 
 /// The tokens of all that is said, be there something to answer or not.
 pub fn tokens(entries: Vec<Entry>, form: Option<&Form>) -> u64 {
-    let (instructions, messages) = apart(entries);
+    let Ok((instructions, messages)) = apart(entries.into_iter().map(Ok::<_, Infallible>));
     usage::prompt_tokens(instructions.as_deref(), messages.iter()) + usage::form_tokens(form)
 }

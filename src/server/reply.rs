@@ -21,7 +21,10 @@ pub const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing
 pub fn json(body: String) -> Response {
     let mut response = Response::new(body.into());
     let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
+    let headers = response.headers_mut();
+    // For what is told beside most answers.
+    headers.reserve(8);
+    headers.insert(CONTENT_TYPE, json);
     response
 }
 

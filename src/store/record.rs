@@ -314,8 +314,14 @@ fn handle(name: &str) -> Handle {
     Handle(Arc::from(name))
 }
 
+/// As long as they are: many are kept.
 pub fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_allocvec(value).expect("a record in memory can be written down")
+    // Most are shorter, and need not be moved as they grow.
+    let mut room = [0; 1024];
+    match postcard::to_slice(value, &mut room) {
+        Ok(bytes) => bytes.to_vec(),
+        Err(_) => postcard::to_allocvec(value).expect("a record in memory can be written down"),
+    }
 }
 
 /// The whole of the bytes, and no more than they hold.

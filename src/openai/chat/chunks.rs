@@ -9,7 +9,7 @@ use super::completion::{Annotation, completion};
 use crate::openai::Head;
 use crate::openai::choices::Choices;
 use crate::openai::forms::Calls;
-use crate::openai::render::{Event, Render, json};
+use crate::openai::render::{Event, Render, json, json_of};
 use crate::openai::usage::Usage;
 use crate::run::Answer;
 
@@ -25,12 +25,9 @@ pub struct Chunks {
 
 impl Render for Chunks {
     fn body(&self, answers: &[Arc<Answer>]) -> String {
-        json(&completion(
-            &self.head,
-            answers,
-            self.prompt_tokens,
-            self.calls,
-        ))
+        let texts = answers.iter().map(|answer| answer.text.len()).sum();
+        let completion = completion(&self.head, answers, self.prompt_tokens, self.calls);
+        json_of(texts, &completion)
     }
 
     /// Who speaks.

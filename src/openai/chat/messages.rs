@@ -22,7 +22,7 @@ pub fn split(messages: Vec<Sent>, known: Option<&KnownOf>) -> Result<Split, Erro
             Ok(entry)
         }
     });
-    Split::of(entries.collect::<Result<_, Error>>()?, LIST)
+    Split::of_each(entries, LIST)
 }
 
 pub const LIST: &str = "messages";

@@ -1,14 +1,11 @@
 //! A request of which only what is new is read.
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::messages::{LIST, entry};
 use super::request::{ChatRequest, Sent};
 use crate::conversation::known::{Facts, KnownOf, RawHash};
-use crate::conversation::text::{Raw, Text};
+use crate::conversation::text::Raw;
 use crate::openai::Body;
 use crate::openai::content::Place;
 use crate::openai::messages::Entry;
@@ -26,38 +23,20 @@ impl Body for ChatRequest {
         let facts = hashes.iter();
         let facts = facts.map(|hash| known.facts((*hash)?));
         let facts: Vec<Option<Facts>> = facts.collect();
-        let raw = Arc::new(kept(body, list.elements.iter().zip(&facts)));
-        let mut end = 0;
-        let messages = list.elements.into_iter().zip(hashes).zip(facts);
-        let messages = messages.map(|((element, hash), facts)| {
-            let Some(facts) = facts else {
-                let message = serde_json::from_slice(body.get(element)?).ok()?;
-                return Some(Sent::New(message, hash));
-            };
-            let start = end;
-            end += element.len();
-            let text = Text::raw(Arc::clone(&raw), start..end, facts);
-            Some(Sent::Known(facts.role, text))
-        });
-        request.messages = messages.collect::<Option<_>>()?;
+        let sent_before = list.elements.iter().zip(&facts);
+        let sent_before = sent_before
+            .filter_map(|(element, facts)| Some((body.get(element.clone())?, (*facts)?)));
+        // Copied: the body holds more, and lies where the next request of its connection is to be read.
+        let mut texts = Raw::of(sent_before, text).texts();
+        request.messages.reserve_exact(list.elements.len());
+        for ((element, hash), facts) in list.elements.into_iter().zip(hashes).zip(facts) {
+            request.messages.push(match facts {
+                Some(facts) => Sent::Known(facts.role, texts.next()?),
+                None => Sent::New(serde_json::from_slice(body.get(element)?).ok()?, hash),
+            });
+        }
         request.known = Some(known.clone());
         Some(request)
-    }
-}
-
-/// A copy of what is known, one after the other: the body holds more, and lies where the next request of
-/// its connection is to be read.
-fn kept<'a>(
-    body: &[u8],
-    elements: impl Iterator<Item = (&'a Range<usize>, &'a Option<Facts>)> + Clone,
-) -> Raw {
-    let known = elements.filter(|(_, facts)| facts.is_some());
-    let known = known.filter_map(|(element, _)| body.get(element.clone()));
-    let mut json = Vec::with_capacity(known.clone().map(<[u8]>::len).sum());
-    known.for_each(|message| json.extend_from_slice(message));
-    Raw {
-        json: json.into(),
-        read: text,
     }
 }
 
@@ -76,6 +55,8 @@ fn text(json: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -246,24 +227,6 @@ mod tests {
         ] {
             assert_eq!(check(&body), None, "{body}");
         }
-    }
-
-    #[test]
-    fn of_a_body_only_what_is_known_is_kept() {
-        let [one, other] = ["a", "b"].map(|text| message("user", &long(text)));
-        let field = "x".repeat(10_000);
-        let body = format!(r#"{{"x": "{field}", "messages": [{one}, {other}, {one}]}}"#);
-        let list = Outline::of(body.as_bytes(), ChatRequest::LIST, |_| {}).unwrap();
-        let facts = Facts {
-            role: conversation::Role::User,
-            digest: [0; 32],
-            tokens: 1,
-        };
-        let facts = [Some(facts), None, Some(facts)];
-
-        let kept = kept(body.as_bytes(), list.elements.iter().zip(&facts));
-
-        assert_eq!(*kept.json, *[one.as_bytes(), one.as_bytes()].concat());
     }
 
     /// Of JSON: with escapes that need not be, or without.
