@@ -158,7 +158,10 @@ impl Carry {
                 Step::Done(outcome) => return Err(outcome),
             };
             step = match there {
-                Ok(there) => return Ok(there),
+                Ok(there) => {
+                    self.shared.next_stage().await;
+                    return Ok(there);
+                }
                 Err(step) => step,
             };
         }
@@ -431,6 +434,7 @@ impl Carry {
 
     /// The answer that the thread shows, which the conversation goes on from.
     async fn answered(&self, there: &There, reading: &Reading, finish: Finish) -> Outcome {
+        self.shared.next_stage().await;
         let Some(turn) = self.run.record() else {
             return Err(Error::Internal);
         };

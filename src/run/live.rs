@@ -18,7 +18,7 @@ use super::responses::kept;
 use super::restart::Left;
 use super::share::{Share, Shares};
 use super::subscription::{Seat, Subscription};
-use super::{Answer, Error, Finish, Place};
+use super::{Answer, Error, Finish, Place, stage};
 use crate::clock::{Clock, Moment};
 use crate::config::{self, Config};
 use crate::conversation::resolve::{Continuation, Hashes, Resolver, Secrets, Unresolved};
@@ -308,6 +308,11 @@ impl Runner {
         self.0.pace.keep();
     }
 
+    /// Lets other turns come this far first.
+    pub async fn next_stage(&self) {
+        self.0.next_stage().await;
+    }
+
     pub fn subscribe(&self, run: Arc<Run>, deadline: Duration, seat: Seat) -> Subscription {
         Subscription::new(run, deadline, seat, self.0.metrics.clone())
     }
@@ -316,6 +321,11 @@ impl Runner {
 impl Shared {
     pub fn is_stopped(&self) -> bool {
         self.stopped.is_given()
+    }
+
+    /// Lets other turns come this far first.
+    pub async fn next_stage(&self) {
+        stage::next(self.tasks.len()).await;
     }
 
     /// Waits until what was changed so far outlives the process, as far as it can.
@@ -365,12 +375,13 @@ impl Shared {
 
     /// Carries a run out, whoever listens.
     pub fn set_off(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
-        let stopped = self.stopped.clone();
+        let (stopped, turns) = (self.stopped.clone(), self.tasks.clone());
         let active = (share, self.metrics.active());
         // Boxed here: every future that it is moved into on the way would keep room for it.
         let run = Box::pin(run);
         self.tasks.spawn(async move {
             let _active = active;
+            stage::next(turns.len()).await;
             if !stopped.is_given() {
                 tokio::select! {
                     biased;

@@ -35,6 +35,7 @@ pub mod restart;
 pub mod resume;
 pub mod retelling;
 pub mod share;
+mod stage;
 pub mod stagger;
 pub mod subscription;
 pub mod tokens;

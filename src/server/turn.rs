@@ -178,11 +178,13 @@ impl Waiting {
     }
 
     async fn answers(&self, choices: &mut Choices) -> Result<Vec<Arc<Answer>>, run::Error> {
-        tokio::select! {
+        let answered = tokio::select! {
             biased;
             answered = choices.answers() => answered,
             () = self.delivery.stop.closing() => Err(run::Error::ShuttingDown),
-        }
+        };
+        self.runner.next_stage().await;
+        answered
     }
 
     fn answered(&self, choices: Choices, body: String) -> Response {
