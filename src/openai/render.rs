@@ -78,12 +78,13 @@ pub fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect(WRITABLE)
 }
 
-/// The same, where so many bytes of text are in it: they are moved as few times as can be.
+/// The same, where so many bytes of text are in it: most are written where they stay.
 pub fn json_of(texts: usize, value: &impl serde::Serialize) -> String {
+    // For escapes, and for what stands around the texts.
     const AROUND: usize = 768;
     let mut json = Vec::with_capacity(texts + texts / 16 + AROUND);
     serde_json::to_writer(&mut json, value).expect(WRITABLE);
-    String::from_utf8(json).expect(WRITABLE)
+    String::from_utf8(json).expect("JSON is UTF-8")
 }
 
 const WRITABLE: &str = "text, numbers and structs can always be written";

@@ -64,6 +64,7 @@ pub struct Calls {
     /// Polls that have waited long for their place.
     late: Stagger,
     followed: Arc<AtomicUsize>,
+    asleep: AtomicUsize,
     pub wakings: Wakings,
 }
 
@@ -79,6 +80,16 @@ struct Pause {
 pub struct Followed(Arc<AtomicUsize>);
 
 impl Drop for Followed {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A run that sleeps until its next poll, for as long as this lives.
+#[derive(Debug)]
+pub struct Asleep<'a>(&'a AtomicUsize);
+
+impl Drop for Asleep<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -108,6 +119,7 @@ impl Calls {
             patience: config.upstream.queue_timeout,
             late: Stagger::default(),
             followed: Arc::default(),
+            asleep: AtomicUsize::default(),
             wakings: Wakings::default(),
             metrics,
         }
@@ -127,6 +139,17 @@ impl Calls {
     /// How many runs are polled.
     pub fn followed(&self) -> usize {
         self.followed.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more of them that sleeps until its next poll.
+    pub fn sleep(&self) -> Asleep<'_> {
+        self.asleep.fetch_add(1, Ordering::Relaxed);
+        Asleep(&self.asleep)
+    }
+
+    /// How many runs sleep until their next poll.
+    pub fn asleep(&self) -> usize {
+        self.asleep.load(Ordering::Relaxed)
     }
 
     /// No run is under way on this thread any more: it may be read to see how the upstream is.

@@ -92,6 +92,7 @@ impl Drop for Carry {
 impl Carry {
     /// To the end, whoever listens.
     pub async fn out(&mut self, continuation: Continuation) {
+        self.shared.next_stage().await;
         let outcome = self.steps(continuation).await;
         self.tell(outcome).await;
     }

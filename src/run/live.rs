@@ -308,7 +308,7 @@ impl Runner {
         self.0.pace.keep();
     }
 
-    /// Lets other turns come this far first.
+    /// Lets other turns that are at work come this far first.
     pub async fn next_stage(&self) {
         self.0.next_stage().await;
     }
@@ -323,9 +323,9 @@ impl Shared {
         self.stopped.is_given()
     }
 
-    /// Lets other turns come this far first.
+    /// Lets other turns that are at work come this far first.
     pub async fn next_stage(&self) {
-        stage::next(self.tasks.len()).await;
+        stage::next(self.tasks.len().saturating_sub(self.calls.asleep())).await;
     }
 
     /// Waits until what was changed so far outlives the process, as far as it can.
@@ -375,13 +375,12 @@ impl Shared {
 
     /// Carries a run out, whoever listens.
     pub fn set_off(&self, run: impl Future<Output = ()> + Send + 'static, share: Option<Share>) {
-        let (stopped, turns) = (self.stopped.clone(), self.tasks.clone());
+        let stopped = self.stopped.clone();
         let active = (share, self.metrics.active());
         // Boxed here: every future that it is moved into on the way would keep room for it.
         let run = Box::pin(run);
         self.tasks.spawn(async move {
             let _active = active;
-            stage::next(turns.len()).await;
             if !stopped.is_given() {
                 tokio::select! {
                     biased;

@@ -316,12 +316,15 @@ fn handle(name: &str) -> Handle {
 
 /// As long as they are: many are kept.
 pub fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    // Most are shorter, and need not be moved as they grow.
+    // Those of conversations that are not long yet are shorter, and need not be moved as they grow.
     let mut room = [0; 1024];
-    match postcard::to_slice(value, &mut room) {
-        Ok(bytes) => bytes.to_vec(),
-        Err(_) => postcard::to_allocvec(value).expect("a record in memory can be written down"),
+    if let Ok(bytes) = postcard::to_slice(value, &mut room) {
+        return bytes.to_vec();
     }
+    let bytes = postcard::to_allocvec(value);
+    let mut bytes = bytes.expect("a record in memory can be written down");
+    bytes.shrink_to_fit();
+    bytes
 }
 
 /// The whole of the bytes, and no more than they hold.
