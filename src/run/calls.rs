@@ -63,8 +63,8 @@ pub struct Calls {
     patience: Duration,
     /// Polls that have waited long for their place.
     late: Stagger,
-    followed: Arc<AtomicUsize>,
-    asleep: AtomicUsize,
+    followed: AtomicUsize,
+    dozing: AtomicUsize,
     pub wakings: Wakings,
 }
 
@@ -75,21 +75,18 @@ struct Pause {
     waiting: u32,
 }
 
-/// A run that is polled, for as long as this lives.
+/// One of so many, for as long as this lives.
 #[derive(Debug)]
-pub struct Followed(Arc<AtomicUsize>);
+pub struct OneOf<'a>(&'a AtomicUsize);
 
-impl Drop for Followed {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl<'a> OneOf<'a> {
+    fn more(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
     }
 }
 
-/// A run that sleeps until its next poll, for as long as this lives.
-#[derive(Debug)]
-pub struct Asleep<'a>(&'a AtomicUsize);
-
-impl Drop for Asleep<'_> {
+impl Drop for OneOf<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -118,8 +115,8 @@ impl Calls {
             ),
             patience: config.upstream.queue_timeout,
             late: Stagger::default(),
-            followed: Arc::default(),
-            asleep: AtomicUsize::default(),
+            followed: AtomicUsize::default(),
+            dozing: AtomicUsize::default(),
             wakings: Wakings::default(),
             metrics,
         }
@@ -131,9 +128,8 @@ impl Calls {
     }
 
     /// Counts one more run that is polled.
-    pub fn follow(&self) -> Followed {
-        self.followed.fetch_add(1, Ordering::Relaxed);
-        Followed(self.followed.clone())
+    pub fn follow(&self) -> OneOf<'_> {
+        OneOf::more(&self.followed)
     }
 
     /// How many runs are polled.
@@ -141,15 +137,14 @@ impl Calls {
         self.followed.load(Ordering::Relaxed)
     }
 
-    /// Counts one more of them that sleeps until its next poll.
-    pub fn sleep(&self) -> Asleep<'_> {
-        self.asleep.fetch_add(1, Ordering::Relaxed);
-        Asleep(&self.asleep)
+    /// Counts one more run that sleeps until its next poll.
+    pub fn doze(&self) -> OneOf<'_> {
+        OneOf::more(&self.dozing)
     }
 
     /// How many runs sleep until their next poll.
-    pub fn asleep(&self) -> usize {
-        self.asleep.load(Ordering::Relaxed)
+    pub fn dozing(&self) -> usize {
+        self.dozing.load(Ordering::Relaxed)
     }
 
     /// No run is under way on this thread any more: it may be read to see how the upstream is.

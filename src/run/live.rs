@@ -308,7 +308,7 @@ impl Runner {
         self.0.pace.keep();
     }
 
-    /// Lets other turns that are at work come this far first.
+    /// Lets other turns come this far first, where there are any that do not sleep until their next poll.
     pub async fn next_stage(&self) {
         self.0.next_stage().await;
     }
@@ -323,9 +323,9 @@ impl Shared {
         self.stopped.is_given()
     }
 
-    /// Lets other turns that are at work come this far first.
+    /// Lets other turns come this far first, where there are any that do not sleep until their next poll.
     pub async fn next_stage(&self) {
-        stage::next(self.tasks.len().saturating_sub(self.calls.asleep())).await;
+        stage::next(self.tasks.len().saturating_sub(self.calls.dozing())).await;
     }
 
     /// Waits until what was changed so far outlives the process, as far as it can.

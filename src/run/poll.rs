@@ -184,7 +184,7 @@ impl Poll<'_> {
     /// Sleeps until the next poll is due, which it is soon when the machine has slept. `last` is when
     /// the thread was read.
     async fn sleep_until(&self, due: Instant, last: Instant) {
-        let _asleep = self.calls.sleep();
+        let _dozing = self.calls.doze();
         tokio::select! {
             biased;
             () = self.sleep_while_unheard(due) => {}

@@ -3,11 +3,11 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-/// Lets those that are queued, of so many turns at work, come this far before this one goes on. A turn is more
-/// code than a processor holds near by, and a stage of it less: where many turns go through a stage one after
-/// another, its code is fetched once for all of them ("Using Cohort Scheduling to Enhance Server Performance",
-/// Larus and Parkes, USENIX 2002). Where only one is at work it goes on at once: to queue it would wake a
-/// worker that has nothing to do.
+/// Lets those that are queued come this far before this one goes on, where so many turns do not sleep. A turn
+/// is more code than a processor holds near by, and a stage of it less: where many turns go through a stage one
+/// after another, its code is fetched once for all of them ("Using Cohort Scheduling to Enhance Server
+/// Performance", Larus and Parkes, USENIX 2002). One that has no other beside it goes on at once: to queue it
+/// would wake a worker that has nothing to do.
 pub async fn next(turns: usize) {
     if turns > 1 {
         behind_the_others().await;

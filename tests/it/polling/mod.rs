@@ -5,4 +5,5 @@ mod ends;
 mod learned;
 mod pace;
 mod sleep;
+mod stages;
 mod stumbles;
