@@ -172,13 +172,15 @@ impl Run {
         self.changed(change, |turn| self.store.change_with(slot, turn, branch));
     }
 
-    /// As [`Run::note_with`], where the branch's tip moves.
+    /// As [`Run::note_with`], where the branch's tip moves: with that the run is over.
     pub fn advance(
         &self,
         slot: &Slot,
         change: impl FnOnce(&mut record::Turn),
         branch: impl FnOnce(&mut Branch),
     ) {
+        let now = self.store.now();
+        self.callers().times.ended.get_or_insert(now);
         self.changed(change, |turn| self.store.advance(slot, turn, branch));
     }
 
@@ -213,6 +215,10 @@ impl Run {
         let refused = matches!(end, Err(Error::KeyRefused(_)));
         let now = self.store.now();
         let mut callers = self.callers();
+        if phase.is_some() && callers.record.phase() == phase && callers.times.ended.is_some() {
+            // Written with its branch.
+            return callers.pack();
+        }
         callers.times.ended.get_or_insert(now);
         match (phase, callers.record.loosened()) {
             (Some(phase), Some(turn)) => turn.phase = phase,

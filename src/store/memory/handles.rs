@@ -56,6 +56,9 @@ impl Store {
 
     /// Makes a handle lead to this branch, unless the branch is forgotten.
     pub fn set_handle(&self, handle: &Handle, slot: &Slot, delta: bool) {
+        if self.leads(handle, slot, delta) {
+            return;
+        }
         let (tenant, dropped) = self.change(slot, |branch| {
             branch.handles.retain(|known| known != handle);
             branch.handles.push(handle.clone());
@@ -70,6 +73,16 @@ impl Store {
         if !self.branches.contains_key(&slot.id) {
             self.drop_handle(&key, slot.id);
         }
+    }
+
+    /// Whether a handle leads to this branch as it is, and is what its callers are told: in nearly every turn.
+    fn leads(&self, handle: &Handle, slot: &Slot, delta: bool) -> bool {
+        let tenant = slot.look(|branch| {
+            let is_told = branch.conversation() == Some(handle);
+            is_told.then_some(branch.tenant)
+        });
+        let leads = tenant.and_then(|tenant| self.handle(&(tenant, handle.clone())));
+        leads.is_some_and(|leads| leads.branch == slot.id && leads.delta == delta)
     }
 
     /// Makes a handle lead to this branch unless it leads to one already.

@@ -8,6 +8,7 @@ mod paces;
 mod posts;
 mod responses;
 mod strict;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
