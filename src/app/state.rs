@@ -93,7 +93,7 @@ impl Keeper {
             going_on.await;
             disk.close().await;
         };
-        tokio::join!(used, serving);
+        tokio::join!(used, serving.in_a_task());
     }
 }
 

@@ -336,6 +336,13 @@ impl Shared {
         }
     }
 
+    /// As [`Shared::flushed`], for what waits a little longer rather than have it written for its own sake.
+    pub async fn flushed_in_time(&self) {
+        if !is_planted(Bug::NoFlush) {
+            let _ = self.store.flushed_in_time().await;
+        }
+    }
+
     /// As [`Shared::flushed`], where nothing may be posted that is not remembered first.
     pub async fn remembered(&self) -> Result<(), Error> {
         if !self.strict {

@@ -60,6 +60,11 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Has everything queued so far written, and waits for it.
     fn flushed(&self) -> Flushed<'_>;
 
+    /// Waits for the same, and has nothing written for it sooner than it would be.
+    fn flushed_in_time(&self) -> Flushed<'_> {
+        self.flushed()
+    }
+
     /// Whether anything is written at all: what nobody keeps need not be worded.
     fn keeps(&self) -> bool {
         true

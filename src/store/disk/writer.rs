@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::Database;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking, yield_now};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
@@ -23,9 +23,9 @@ use crate::store::backend::{Backend, Flushed, Unwritten, Write};
 /// Bytes that may wait for the disk.
 const MOST_WAITING: usize = 64 << 20;
 
-/// A write holds up what is queued while it lasts, so that what nobody waits for gets none of its own
-/// until it is so old.
-const UNHURRIED: Duration = Duration::from_millis(100);
+/// A write holds up what is queued while it lasts, so that what nobody is in a hurry for gets none of its
+/// own until it is so old.
+const UNHURRIED: Duration = Duration::from_millis(25);
 
 /// A disk that takes longer for one write is as good as gone.
 const SLOWEST: Duration = Duration::from_secs(30);
@@ -56,6 +56,10 @@ struct Queue {
     queued: u64,
     /// How many of them are durable.
     durable: u64,
+    /// How many of them were taken to be written.
+    taken: u64,
+    /// How many of them somebody is in a hurry for.
+    hurried: u64,
     /// Those who wait for so many to be durable, in the order in which that comes.
     waiting: VecDeque<(u64, oneshot::Sender<()>)>,
     is_closing: bool,
@@ -69,6 +73,17 @@ struct Progress {
 
 /// Writes what is queued as long as it is polled; ends once the disk is closed.
 pub struct Serving(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Serving {
+    /// Goes on in a task of its own: where those who wait are woken by a worker, they go on there, and not
+    /// by way of the queue that all workers share.
+    pub async fn in_a_task(self) {
+        let mut task = JoinSet::new();
+        task.spawn(self);
+        // However it ends, it has told those who wait.
+        let _ = task.join_next().await;
+    }
+}
 
 impl fmt::Debug for Serving {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,6 +156,21 @@ impl Backend for Disk {
     }
 
     fn flushed(&self) -> Flushed<'_> {
+        self.durable(true)
+    }
+
+    fn flushed_in_time(&self) -> Flushed<'_> {
+        self.durable(false)
+    }
+
+    fn is_degraded(&self) -> bool {
+        self.0.progress().is_degraded || self.0.reserve.is_spent()
+    }
+}
+
+impl Disk {
+    /// Waits for all that was queued so far.
+    fn durable(&self, is_hurried: bool) -> Flushed<'_> {
         let mut queue = self.0.queue();
         // Looked at under the lock, as it is changed: who comes later than that is never told.
         if self.0.progress().takes_no_more() {
@@ -152,17 +182,17 @@ impl Backend for Disk {
         let (durable, reached) = oneshot::channel();
         let wanted = queue.queued;
         queue.waiting.push_back((wanted, durable));
+        let is_news = is_hurried && !queue.is_hurried();
+        if is_hurried {
+            queue.hurried = wanted;
+        }
         drop(queue);
-        self.0.more.notify_one();
+        if is_news {
+            self.0.more.notify_one();
+        }
         Box::pin(async move { reached.await.map_err(|_| Unwritten) })
     }
 
-    fn is_degraded(&self) -> bool {
-        self.0.progress().is_degraded || self.0.reserve.is_spent()
-    }
-}
-
-impl Disk {
     /// Has everything written that was queued, and the file closed. Ready once both are done, or
     /// cannot be.
     pub async fn close(&self) {
@@ -221,20 +251,16 @@ impl Shared {
         }
     }
 
-    /// Everything that is queued, and how many units that makes up to now, as soon as somebody waits for
-    /// it, or it is [`UNHURRIED`] old, or the disk is closing; `None` once it is closing and nothing is left.
-    async fn next(&self) -> Option<(Vec<Write>, u64)> {
+    /// Waits until somebody is in a hurry for what is queued, or it is [`UNHURRIED`] old, or the disk is
+    /// closing. False once it is closing and nothing is left.
+    async fn due(&self) -> bool {
         loop {
             let due = {
-                let mut queue = self.queue();
-                let due = queue.since.map(|since| since + UNHURRIED);
-                match due {
-                    None if queue.is_closing => return None,
-                    Some(due)
-                        if queue.is_closing || queue.is_awaited() || due <= Instant::now() =>
-                    {
-                        return Some(queue.take());
-                    }
+                let queue = self.queue();
+                let is_at_once = queue.is_closing || queue.is_hurried();
+                match queue.since.map(|since| since + UNHURRIED) {
+                    None if queue.is_closing => return false,
+                    Some(due) if is_at_once || due <= Instant::now() => return true,
                     due => due,
                 }
             };
@@ -247,13 +273,15 @@ impl Shared {
 }
 
 impl Queue {
-    fn is_awaited(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Somebody is in a hurry for what is not being written yet.
+    fn is_hurried(&self) -> bool {
+        self.hurried > self.taken
     }
 
     fn take(&mut self) -> (Vec<Write>, u64) {
         self.bytes = 0;
         self.since = None;
+        self.taken = self.queued;
         (mem::take(&mut self.writes), self.queued)
     }
 }
@@ -274,7 +302,10 @@ impl Drop for End {
 async fn serve(end: End, open: Open) {
     let shared = &end.0;
     let mut open = Some(open);
-    while let Some((writes, count)) = shared.next().await {
+    while shared.due().await {
+        // Turns that are at hand come along.
+        yield_now().await;
+        let (writes, count) = shared.queue().take();
         // Taken while it is written: it comes back unless that failed.
         let Some(mut file) = open.take() else {
             continue;

@@ -113,6 +113,11 @@ impl Store {
         self.backend.flushed().await
     }
 
+    /// Waits for the same, and has nothing written for it sooner than it would be.
+    pub async fn flushed_in_time(&self) -> Result<(), Unwritten> {
+        self.backend.flushed_in_time().await
+    }
+
     /// Whether what is begun from here on may not be remembered to its end.
     pub fn is_degraded(&self) -> bool {
         self.backend.is_degraded()

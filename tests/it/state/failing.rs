@@ -2,14 +2,12 @@
 //! finds what was acknowledged.
 
 use std::io;
-use std::time::Duration;
 
 use chaturdata_proxy::store::backend::{Backend, Unwritten};
 use chaturdata_proxy::store::disk::Fault;
-use tokio::time::{Instant, sleep};
 
 use super::former::second;
-use super::medium::{Call, Event, Medium, Planned};
+use super::medium::{Call, Medium, Planned};
 use super::{Contents, Random, apply, open, random_write, small};
 
 const ENOSPC: i32 = 28;
@@ -170,41 +168,6 @@ async fn many_wait_for_one_write() {
     let (flushed, ()) = tokio::join!(used, opened.serving);
 
     assert!(flushed.iter().all(Result::is_ok));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_nobody_waits_for_keeps_nobody_waiting_and_is_written_soon() {
-    let medium = Medium::default();
-    let (opened, _) = open(medium.clone()).unwrap();
-    let disk = opened.disk;
-    let syncs = || {
-        let log = medium.log();
-        log.iter()
-            .filter(|event| matches!(event, Event::Sync))
-            .count()
-    };
-    let mut random = Random(7);
-    let used = async {
-        let begun = syncs();
-        let mut later = Vec::new();
-        // Each comes before the time of the one before it is over, and puts nothing off.
-        for _ in 0..4 {
-            disk.queue(vec![random_write(&mut random)]);
-            sleep(Duration::from_millis(40)).await;
-            later.push(syncs() > begun);
-        }
-        let start = Instant::now();
-        disk.queue(vec![random_write(&mut random)]);
-        let flushed = disk.flushed().await;
-        disk.close().await;
-        (later, flushed, start.elapsed())
-    };
-
-    let ((later, flushed, waited), ()) = tokio::join!(used, opened.serving);
-
-    assert_eq!(later, [false, false, true, true]);
-    assert_eq!(flushed, Ok(()));
-    assert!(waited < Duration::from_millis(40), "{waited:?}");
 }
 
 #[tokio::test]

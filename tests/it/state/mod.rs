@@ -5,6 +5,7 @@ mod damage;
 mod failing;
 mod folder;
 mod former;
+mod hurry;
 mod kills;
 mod medium;
 mod power;
