@@ -12,7 +12,7 @@ use super::{Base, Decision, Message, Turn};
 use crate::config::SideCalls;
 use crate::ids::{Digest, Fingerprint, Handle, ResponseId};
 use crate::planted::{Bug, is_planted};
-use crate::store::{Branch, HandleRecord, LeaseLock, Slot, State, Store};
+use crate::store::{Branch, HandleRecord, LeaseLock, Passed, Slot, State, Store};
 
 /// How often a request tries again that another one was faster than.
 const CLAIMS: usize = 4;
@@ -451,7 +451,7 @@ impl Resolver {
             instructions: hashes.instructions,
             state: State::Unborn,
             seen: None,
-            passed: VecDeque::new(),
+            passed: Passed::default(),
             doubted: false,
             origin: None,
             beside: turn.names.handle.clone().filter(|_| turn.choice > 0),

@@ -427,7 +427,7 @@ impl Carry {
             biased;
             // It is told with its end.
             ended = following.as_mut() => return ended,
-            () = self.shared.flushed_in_time() => {}
+            () = self.shared.flushed_unhurried() => {}
         }
         self.run.report(|progress| progress.accepted = true);
         following.await

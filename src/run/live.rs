@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use super::apart::Hashed;
@@ -30,6 +30,7 @@ use crate::ids::{Digest, Handle};
 use crate::metrics::{Metrics, Outcome};
 use crate::planted::{Bug, is_planted};
 use crate::signal::Signal;
+use crate::store::backend::UNHURRIED;
 use crate::store::backend::{Backend, Nowhere};
 use crate::store::record::Phase;
 use crate::store::{Bounds, Branch, BranchId, Restored, Store, Told};
@@ -109,7 +110,7 @@ impl Runner {
             secrets,
             backend,
             clock,
-            restored,
+            mut restored,
             metrics,
         } = foundation;
         let conversations = &config.conversations;
@@ -118,7 +119,7 @@ impl Runner {
             max_age: conversations.max_age,
         };
         let mut store = Store::new(bounds, clock, backend);
-        store.restore(restored.branches, &restored.handles);
+        store.restore(restored.whole_branches(), &restored.handles);
         let store = Arc::new(store);
         store.restore_conversations(restored.conversations);
         let salt = secrets.salt.clone();
@@ -336,11 +337,12 @@ impl Shared {
         }
     }
 
-    /// As [`Shared::flushed`], for what waits a little longer rather than have it written for its own sake.
-    pub async fn flushed_in_time(&self) {
-        if !is_planted(Bug::NoFlush) {
-            let _ = self.store.flushed_in_time().await;
+    /// As [`Shared::flushed`], for what can wait until the disk has had time to write it unasked.
+    pub async fn flushed_unhurried(&self) {
+        if self.store.keeps() {
+            sleep(UNHURRIED).await;
         }
+        self.flushed().await;
     }
 
     /// As [`Shared::flushed`], where nothing may be posted that is not remembered first.

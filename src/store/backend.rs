@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// The kinds of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,15 +14,18 @@ pub enum Table {
     Conversations,
     /// A state of an earlier version may have none.
     Paces,
+    /// Earlier tips of branches: all but the newest. Only since the fifth version.
+    Passed,
 }
 
 impl Table {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Branches,
         Self::Handles,
         Self::Turns,
         Self::Conversations,
         Self::Paces,
+        Self::Passed,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -31,9 +35,14 @@ impl Table {
             Self::Turns => "turns",
             Self::Conversations => "conversations",
             Self::Paces => "paces",
+            Self::Passed => "passed",
         }
     }
 }
+
+/// How old the first of what is queued may become before it is written, where nobody waits for it: a write
+/// holds up what is queued while it lasts.
+pub const UNHURRIED: Duration = Duration::from_millis(25);
 
 /// One record put in its place; without a value, taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +68,6 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// Has everything queued so far written, and waits for it.
     fn flushed(&self) -> Flushed<'_>;
-
-    /// Waits for the same, and has nothing written for it sooner than it would be.
-    fn flushed_in_time(&self) -> Flushed<'_> {
-        self.flushed()
-    }
 
     /// Whether anything is written at all: what nobody keeps need not be worded.
     fn keeps(&self) -> bool {

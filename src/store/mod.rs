@@ -6,6 +6,7 @@ pub mod conversations;
 pub mod disk;
 pub mod memory;
 pub mod paces;
+mod passed;
 mod private;
 pub mod record;
 mod restored;
@@ -20,6 +21,7 @@ use crate::ids::{Digest, Fingerprint, Handle, Short, Tenant, cut};
 use crate::upstream::ThreadId;
 
 pub use memory::{Bounds, Slot, Store};
+pub use passed::Passed;
 pub use restored::Restored;
 
 /// How many of a branch's last messages are known by their short hashes.
@@ -49,8 +51,7 @@ pub struct Branch {
     pub state: State,
     /// What our last read of the thread ended with.
     pub seen: Option<Seen>,
-    /// Earlier tips, oldest first.
-    pub passed: VecDeque<Fingerprint>,
+    pub passed: Passed,
     /// Remembered by an earlier process, perhaps from before others wrote: the thread is read before
     /// it is posted to.
     pub doubted: bool,

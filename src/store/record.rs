@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::conversations::Made;
-use super::{Branch, BranchId, HandleHash, HandleKey, HandleRecord, Seen, State};
+use super::{Branch, BranchId, HandleHash, HandleKey, HandleRecord, Passed, Seen, State};
 use crate::clock::Moment;
 use crate::form;
 use crate::ids::{Digest, Fingerprint, Handle, Mark, ResponseId, Short, Tenant};
@@ -149,8 +149,25 @@ struct BranchLine<'a> {
     form: Option<Digest>,
 }
 
-/// `None` for a branch that has no thread: there is nothing to remember of it.
+/// What is written with every change of it. `None` for a branch that has no thread: there is nothing to
+/// remember of it.
 pub fn branch(branch: &Branch, used: Moment) -> Option<Vec<u8>> {
+    line(branch, used, branch.passed.with_branch())
+}
+
+/// All earlier tips, as they are written beside their branch.
+pub fn passed(points: &VecDeque<Fingerprint>) -> Vec<u8> {
+    bytes(points)
+}
+
+pub fn read_passed(
+    key: &[u8],
+    value: &[u8],
+) -> Result<(BranchId, VecDeque<Fingerprint>), Unreadable> {
+    Ok((BranchId(number(key)?), value_of(value)?))
+}
+
+fn line(branch: &Branch, used: Moment, passed: VecDeque<Fingerprint>) -> Option<Vec<u8>> {
     let thread = branch.thread.as_ref()?;
     Some(bytes(&BranchLine {
         tenant: branch.tenant,
@@ -163,7 +180,7 @@ pub fn branch(branch: &Branch, used: Moment) -> Option<Vec<u8>> {
         instructions: branch.instructions,
         open: branch.state == State::Open,
         seen: branch.seen.clone(),
-        passed: branch.passed.clone(),
+        passed,
         origin: branch.origin.map(|origin| origin.0),
         form: branch.form,
     }))
@@ -172,12 +189,17 @@ pub fn branch(branch: &Branch, used: Moment) -> Option<Vec<u8>> {
 pub fn read_branch(key: &[u8], value: &[u8]) -> Result<(BranchId, Branch, Moment), Unreadable> {
     let line: BranchLine<'_> = value_of(value)?;
     let used = line.used;
-    Ok((BranchId(number(key)?), line.into_branch(), used))
+    let fresh = line.with_it();
+    Ok((BranchId(number(key)?), line.into_branch(fresh), used))
 }
 
-/// A branch as small as it can be: as it is written down.
+/// A branch as small as it can be: as it is written down, with all of its earlier tips.
 #[derive(Clone, Debug)]
-pub struct Line(Box<[u8]>);
+pub struct Line {
+    bytes: Box<[u8]>,
+    /// How many of those are written with it.
+    fresh: u16,
+}
 
 /// A turn as small as it can be: as it is written down.
 #[derive(Clone, Debug)]
@@ -199,21 +221,23 @@ pub struct Rested {
     pub id: BranchId,
     pub used: Moment,
     pub tip: Fingerprint,
-    pub passed: VecDeque<Fingerprint>,
+    pub passed: Passed,
     pub line: Line,
 }
 
 impl Line {
     /// `None` for a branch that has no thread.
     pub fn of(branch: &Branch, used: Moment) -> Option<Self> {
-        self::branch(branch, used).map(|bytes| Self(bytes.into()))
+        let (all, fresh) = branch.passed.at_rest();
+        let bytes = line(branch, used, all.clone())?.into();
+        Some(Self { bytes, fresh })
     }
 
     pub fn branch(&self, doubted: bool) -> Branch {
-        let line: BranchLine<'_> = value_of(&self.0).expect("it was made of one, or read once");
+        let line: BranchLine<'_> = value_of(&self.bytes).expect("it was made of one, or read once");
         Branch {
             doubted,
-            ..line.into_branch()
+            ..line.into_branch(self.fresh)
         }
     }
 }
@@ -221,18 +245,40 @@ impl Line {
 impl Rested {
     pub fn read(key: &[u8], value: &[u8]) -> Result<Self, Unreadable> {
         let line: BranchLine<'_> = value_of(value)?;
+        let fresh = line.with_it();
         Ok(Self {
             id: BranchId(number(key)?),
             used: line.used,
             tip: line.tip,
-            passed: line.passed,
-            line: Line(value.into()),
+            passed: Passed::resting(line.passed, fresh),
+            line: Line {
+                bytes: value.into(),
+                fresh,
+            },
         })
+    }
+
+    /// With the earlier tips that were written beside it.
+    pub fn with_older(self, older: VecDeque<Fingerprint>) -> Self {
+        let branch = Branch {
+            passed: self.passed.behind(older),
+            ..self.line.branch(true)
+        };
+        Self {
+            line: Line::of(&branch, self.used).expect("one that was written has a thread"),
+            passed: branch.passed,
+            ..self
+        }
     }
 }
 
 impl BranchLine<'_> {
-    fn into_branch(self) -> Branch {
+    /// How many earlier tips are written with it, where it is as the file has it.
+    fn with_it(&self) -> u16 {
+        u16::try_from(self.passed.len()).unwrap_or(u16::MAX)
+    }
+
+    fn into_branch(self, fresh: u16) -> Branch {
         Branch {
             tenant: self.tenant,
             handles: self.handles.into_iter().map(handle).collect(),
@@ -247,7 +293,7 @@ impl BranchLine<'_> {
                 State::Closed
             },
             seen: self.seen,
-            passed: self.passed,
+            passed: Passed::resting(self.passed, fresh),
             doubted: true,
             beside: None,
             origin: self.origin.map(BranchId),

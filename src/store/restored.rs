@@ -1,12 +1,15 @@
 //! What an earlier process has left, record by record.
 
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+
 use super::backend::Table;
 use super::conversations::Made;
 use super::paces::Learned;
 use super::record::{self, Rested, Turn, TurnId, Unreadable};
-use super::{HandleHash, HandleKey, HandleRecord};
+use super::{BranchId, HandleHash, HandleKey, HandleRecord};
 use crate::clock::Moment;
-use crate::ids::Tenant;
+use crate::ids::{Fingerprint, Tenant};
 
 /// Every record that was found.
 #[derive(Debug, Default)]
@@ -16,6 +19,8 @@ pub struct Restored {
     pub turns: Vec<(TurnId, Turn)>,
     pub conversations: Vec<(HandleKey, Made)>,
     pub paces: Vec<(Tenant, Learned)>,
+    /// Earlier tips, of branches that have many.
+    older: Vec<(BranchId, VecDeque<Fingerprint>)>,
 }
 
 impl Restored {
@@ -30,8 +35,20 @@ impl Restored {
                 self.conversations.push(conversation);
             }
             Table::Paces => self.paces.push(Learned::read(key, value)?),
+            Table::Passed => self.older.push(record::read_passed(key, value)?),
         }
         Ok(())
+    }
+
+    /// Takes out the branches, each with all of its earlier tips.
+    pub fn whole_branches(&mut self) -> Vec<Rested> {
+        let mut older: HashMap<_, _> = mem::take(&mut self.older).into_iter().collect();
+        let branches = mem::take(&mut self.branches).into_iter();
+        let whole = branches.map(|branch| match older.remove(&branch.id) {
+            Some(older) => branch.with_older(older),
+            None => branch,
+        });
+        whole.collect()
     }
 
     /// The newest moment that any record names.

@@ -12,7 +12,7 @@ use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::ids::{Digest, Fingerprint, Handle, Mark, Tenant, cut};
 use chaturdata_proxy::store::disk::Disk;
 use chaturdata_proxy::store::record::{Cut, Phase, Times, Turn, TurnId};
-use chaturdata_proxy::store::{Bounds, Branch, Lease, Seen, Slot, State, Store};
+use chaturdata_proxy::store::{Bounds, Branch, Lease, Passed, Seen, Slot, State, Store};
 use chaturdata_proxy::upstream::ThreadId;
 
 use crate::rig::KEY;
@@ -89,7 +89,7 @@ impl UnderWay {
             instructions: hash("instructions"),
             state: State::Unborn,
             seen: None,
-            passed: VecDeque::new(),
+            passed: Passed::default(),
             doubted: false,
             origin: None,
             beside: None,

@@ -288,6 +288,7 @@ mod tests {
                     "meta",
                     "names",
                     "paces",
+                    "passed",
                     "turns"
                 ]
             );
@@ -296,7 +297,7 @@ mod tests {
                 key: [&[7; 32][..], b"conv_2"].concat(),
                 value: Some(vec![1, 2]),
             };
-            records::write(&db, [&write_on], 5).unwrap();
+            records::write(&db, &[&write_on], 5).unwrap();
             db.close().unwrap();
 
             let (after, _, _db) = opened(&file, records::SCHEMA);

@@ -17,7 +17,7 @@ use crate::store::backend::{Table, Write};
 use crate::store::record::Unreadable;
 
 /// The version of what this program writes. Older ones are read.
-pub const SCHEMA: u8 = 4;
+pub const SCHEMA: u8 = 5;
 
 /// Before each value: the version, and the check over table, key, version and value.
 const LEAD: usize = 1 + size_of::<u32>();
@@ -31,6 +31,9 @@ const TEXTS_KEY: &str = "texts";
 
 /// The first version whose files say how texts are hashed in them.
 const TEXTS_SINCE: u8 = 4;
+
+/// The first version whose files have a table of earlier tips.
+const PASSED_SINCE: u8 = 5;
 
 /// Takes one verified record.
 pub type Read<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Unreadable> + 'a;
@@ -83,41 +86,25 @@ pub fn last_of_each(writes: &[Write]) -> Vec<&Write> {
     last
 }
 
-/// Writes records in their order, all of them or none, and returns once they are durable.
-pub fn write<'a>(
-    db: &Database,
-    writes: impl IntoIterator<Item = &'a Write>,
-    now: u64,
-) -> Result<(), redb::Error> {
+/// Writes records in their order, all of them or none, and returns once they are durable. Those of one table
+/// stand together.
+pub fn write(db: &Database, writes: &[&Write], now: u64) -> Result<(), redb::Error> {
     let transaction = transaction(db)?;
-    {
-        let [mut branches, mut handles, mut turns, mut conversations] = [
-            transaction.open_table(definition(Table::Branches))?,
-            transaction.open_table(definition(Table::Handles))?,
-            transaction.open_table(definition(Table::Turns))?,
-            transaction.open_table(definition(Table::Conversations))?,
-        ];
-        let mut paces = None;
-        for write in writes {
-            let table = match write.table {
-                Table::Branches => &mut branches,
-                Table::Handles => &mut handles,
-                Table::Turns => &mut turns,
-                Table::Conversations => &mut conversations,
-                // Written rarely.
-                Table::Paces => match &mut paces {
-                    Some(paces) => paces,
-                    none => none.insert(transaction.open_table(definition(Table::Paces))?),
-                },
-            };
-            let key = write.key.as_slice();
-            match &write.value {
-                Some(value) => put(table, write.table, key, value)?,
+    for of_table in writes.chunk_by(|one, other| one.table == other.table) {
+        let Some(Write { table, .. }) = of_table.first() else {
+            continue;
+        };
+        let mut open = transaction.open_table(definition(*table))?;
+        for Write { key, value, .. } in of_table {
+            match value {
+                Some(value) => put(&mut open, *table, key, value)?,
                 None => {
-                    table.remove(key)?;
+                    open.remove(key.as_slice())?;
                 }
             }
         }
+    }
+    {
         let sealed = sealed(META_NAME, WRITTEN_KEY.as_bytes(), &now.to_le_bytes());
         let mut meta = transaction.open_table(META)?;
         meta.insert(WRITTEN_KEY, sealed.as_slice())?;
@@ -228,6 +215,11 @@ pub fn each(
     let records = match transaction.open_table(definition(table)) {
         // Nothing was learned yet.
         Err(TableError::TableDoesNotExist(_)) if table == Table::Paces => return Ok(()),
+        Err(TableError::TableDoesNotExist(_))
+            if table == Table::Passed && begun_by(db)? < Some(PASSED_SINCE) =>
+        {
+            return Ok(());
+        }
         // The first version had none.
         Err(TableError::TableDoesNotExist(_))
             if table == Table::Conversations && begun_by(db)? == Some(1) =>

@@ -18,14 +18,10 @@ use tracing::warn;
 
 use super::reserve::Reserve;
 use super::{Folder, records};
-use crate::store::backend::{Backend, Flushed, Unwritten, Write};
+use crate::store::backend::{Backend, Flushed, UNHURRIED, Unwritten, Write};
 
 /// Bytes that may wait for the disk.
 const MOST_WAITING: usize = 64 << 20;
-
-/// A write holds up what is queued while it lasts, so that what nobody is in a hurry for gets none of its
-/// own until it is so old.
-const UNHURRIED: Duration = Duration::from_millis(25);
 
 /// A disk that takes longer for one write is as good as gone.
 const SLOWEST: Duration = Duration::from_secs(30);
@@ -56,10 +52,6 @@ struct Queue {
     queued: u64,
     /// How many of them are durable.
     durable: u64,
-    /// How many of them were taken to be written.
-    taken: u64,
-    /// How many of them somebody is in a hurry for.
-    hurried: u64,
     /// Those who wait for so many to be durable, in the order in which that comes.
     waiting: VecDeque<(u64, oneshot::Sender<()>)>,
     is_closing: bool,
@@ -156,21 +148,6 @@ impl Backend for Disk {
     }
 
     fn flushed(&self) -> Flushed<'_> {
-        self.durable(true)
-    }
-
-    fn flushed_in_time(&self) -> Flushed<'_> {
-        self.durable(false)
-    }
-
-    fn is_degraded(&self) -> bool {
-        self.0.progress().is_degraded || self.0.reserve.is_spent()
-    }
-}
-
-impl Disk {
-    /// Waits for all that was queued so far.
-    fn durable(&self, is_hurried: bool) -> Flushed<'_> {
         let mut queue = self.0.queue();
         // Looked at under the lock, as it is changed: who comes later than that is never told.
         if self.0.progress().takes_no_more() {
@@ -182,17 +159,17 @@ impl Disk {
         let (durable, reached) = oneshot::channel();
         let wanted = queue.queued;
         queue.waiting.push_back((wanted, durable));
-        let is_news = is_hurried && !queue.is_hurried();
-        if is_hurried {
-            queue.hurried = wanted;
-        }
         drop(queue);
-        if is_news {
-            self.0.more.notify_one();
-        }
+        self.0.more.notify_one();
         Box::pin(async move { reached.await.map_err(|_| Unwritten) })
     }
 
+    fn is_degraded(&self) -> bool {
+        self.0.progress().is_degraded || self.0.reserve.is_spent()
+    }
+}
+
+impl Disk {
     /// Has everything written that was queued, and the file closed. Ready once both are done, or
     /// cannot be.
     pub async fn close(&self) {
@@ -251,13 +228,13 @@ impl Shared {
         }
     }
 
-    /// Waits until somebody is in a hurry for what is queued, or it is [`UNHURRIED`] old, or the disk is
+    /// Waits until somebody waits for what is queued, or it is [`UNHURRIED`] old, or the disk is
     /// closing. False once it is closing and nothing is left.
     async fn due(&self) -> bool {
         loop {
             let due = {
                 let queue = self.queue();
-                let is_at_once = queue.is_closing || queue.is_hurried();
+                let is_at_once = queue.is_closing || queue.is_awaited();
                 match queue.since.map(|since| since + UNHURRIED) {
                     None if queue.is_closing => return false,
                     Some(due) if is_at_once || due <= Instant::now() => return true,
@@ -273,15 +250,13 @@ impl Shared {
 }
 
 impl Queue {
-    /// Somebody is in a hurry for what is not being written yet.
-    fn is_hurried(&self) -> bool {
-        self.hurried > self.taken
+    fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     fn take(&mut self) -> (Vec<Write>, u64) {
         self.bytes = 0;
         self.since = None;
-        self.taken = self.queued;
         (mem::take(&mut self.writes), self.queued)
     }
 }
@@ -336,7 +311,7 @@ async fn serve(end: End, open: Open) {
 impl Open {
     fn write(&mut self, writes: &[Write]) -> Result<(), String> {
         let write =
-            AssertUnwindSafe(|| records::write(&self.db, records::last_of_each(writes), now()));
+            AssertUnwindSafe(|| records::write(&self.db, &records::last_of_each(writes), now()));
         match catch_unwind(write) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),

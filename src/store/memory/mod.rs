@@ -19,7 +19,7 @@ use crate::planted::{Bug, is_planted};
 use crate::store::backend::{Backend, Table, Unwritten, Write};
 use crate::store::conversations::Conversations;
 use crate::store::record::{self, Turn, TurnId};
-use crate::store::{Branch, BranchId, HandleHash, Lease, PASSED, State};
+use crate::store::{Branch, BranchId, HandleHash, Lease, State};
 
 use handles::Handles;
 use order::Order;
@@ -113,11 +113,6 @@ impl Store {
         self.backend.flushed().await
     }
 
-    /// Waits for the same, and has nothing written for it sooner than it would be.
-    pub async fn flushed_in_time(&self) -> Result<(), Unwritten> {
-        self.backend.flushed_in_time().await
-    }
-
     /// Whether what is begun from here on may not be remembered to its end.
     pub fn is_degraded(&self) -> bool {
         self.backend.is_degraded()
@@ -167,8 +162,7 @@ impl Store {
             let mut record = slot.lock();
             record.forgotten = true;
             if slot.is_written() {
-                let key = record::numbered(id.0);
-                self.backend.queue(vec![take(Table::Branches, key)]);
+                self.backend.queue(record.taken(id));
             }
             (record.branch(), record.last)
         };
@@ -211,15 +205,15 @@ impl Store {
             .map(|(id, turn)| put_turn(id, turn))
             .into_iter()
             .collect();
-        let bytes = record.line().filter(|_| !record.forgotten);
-        let Some(bytes) = bytes else {
+        let written = record.written(slot.id).filter(|_| !record.forgotten);
+        let Some(written) = written else {
             self.backend.queue(unit);
             return changed;
         };
         if slot.is_written() && is_planted(Bug::LosesTips) {
             return changed;
         }
-        unit.push(put(Table::Branches, record::numbered(slot.id.0), bytes));
+        unit.extend(written);
         if is_planted(Bug::TornUnits) {
             unit.iter()
                 .for_each(|write| self.backend.queue(vec![write.clone()]));
@@ -262,10 +256,9 @@ impl Store {
         let (before, tip, dropped) = self.change_with(slot, turn, |branch| {
             // That a transcript without messages was passed says nothing: all of them begin so.
             let before = (!branch.window.is_empty()).then_some(branch.tip);
-            branch.passed.extend(before);
+            let dropped = before.and_then(|point| branch.passed.push(point));
             change(branch);
-            let dropped = (branch.passed.len() > PASSED).then(|| branch.passed.pop_front());
-            (before, branch.tip, dropped.flatten())
+            (before, branch.tip, dropped)
         });
         if let Some(dropped) = dropped {
             self.points.remove(dropped, slot.id);

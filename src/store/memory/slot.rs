@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use super::{put, take};
 use crate::clock::Moment;
+use crate::store::backend::{Table, Write};
 use crate::store::record::{self, Line};
 use crate::store::{Branch, BranchId, LeaseLock, State};
 
@@ -72,10 +74,7 @@ impl Slot {
 
     /// Looks at the record without copying it. Must not wait.
     pub fn look<T>(&self, look: impl FnOnce(&Branch) -> T) -> T {
-        match &self.lock().form {
-            Form::Awake(branch) => look(branch),
-            Form::Resting { line, doubted } => look(&line.branch(*doubted)),
-        }
+        self.lock().look(look)
     }
 
     pub fn used(&self) -> Moment {
@@ -121,10 +120,31 @@ impl Record {
     }
 
     /// As it is written down; `None` where there is nothing to remember.
-    pub fn line(&self) -> Option<Vec<u8>> {
+    pub fn written(&self, id: BranchId) -> Option<Vec<Write>> {
+        self.look(|branch| {
+            let key = || record::numbered(id.0);
+            let with = record::branch(branch, self.used)?;
+            let beside = branch.passed.beside_branch().map(record::passed);
+            let beside = beside.map(|value| put(Table::Passed, key(), value));
+            let branch = put(Table::Branches, key(), with);
+            Some([branch].into_iter().chain(beside).collect())
+        })
+    }
+
+    /// What takes away what was written down.
+    pub fn taken(&self, id: BranchId) -> Vec<Write> {
+        let has_older = self.look(|branch| branch.passed.has_older());
+        let tables = [Table::Branches]
+            .into_iter()
+            .chain(has_older.then_some(Table::Passed));
+        let taken = tables.map(|table| take(table, record::numbered(id.0)));
+        taken.collect()
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Branch) -> T) -> T {
         match &self.form {
-            Form::Awake(branch) => record::branch(branch, self.used),
-            Form::Resting { line, doubted } => record::branch(&line.branch(*doubted), self.used),
+            Form::Awake(branch) => look(branch),
+            Form::Resting { line, doubted } => look(&line.branch(*doubted)),
         }
     }
 
@@ -158,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{Fingerprint, Handle, Tenant};
-    use crate::store::Seen;
+    use crate::store::{Passed, Seen};
     use crate::upstream::ThreadId;
 
     fn branch() -> Branch {
@@ -176,7 +196,7 @@ mod tests {
                 total: 300,
                 newest_first: Some(true),
             }),
-            passed: VecDeque::from([Fingerprint([7; 16])]),
+            passed: Passed::resting(VecDeque::from([[7; 16], [9; 16]].map(Fingerprint)), 1),
             doubted: false,
             origin: Some(BranchId(9)),
             beside: None,

@@ -8,7 +8,7 @@ use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::ids::{Handle, Tenant};
 use chaturdata_proxy::store::backend::{Nowhere, Table};
 use chaturdata_proxy::store::{
-    Bounds, Branch, BranchId, HandleHash, HandleRecord, Restored, State, Store, record,
+    Bounds, Branch, BranchId, HandleHash, HandleRecord, Passed, Restored, State, Store, record,
 };
 use chaturdata_proxy::upstream::ThreadId;
 use tokio::time::advance;
@@ -40,7 +40,7 @@ fn branch(number: usize) -> Branch {
         instructions: [3; 32],
         state: State::Open,
         seen: None,
-        passed: VecDeque::new(),
+        passed: Passed::default(),
         doubted: false,
         beside: None,
         origin: None,
@@ -117,7 +117,7 @@ async fn what_an_earlier_process_has_left_is_forgotten_in_the_order_of_its_last_
         let key = record::numbered(number);
         restored.take(Table::Branches, &key, &line).unwrap();
     }
-    store.restore(restored.branches, &restored.handles);
+    store.restore(restored.whole_branches(), &restored.handles);
     let left = || (0..6).filter(|id| store.branch(BranchId(*id)).is_some());
 
     let mut lefts = Vec::new();
@@ -153,7 +153,7 @@ async fn thousands_that_an_earlier_process_has_left_are_all_found_again() {
         }
     }
 
-    store.restore(restored.branches, &restored.handles);
+    store.restore(restored.whole_branches(), &restored.handles);
 
     assert_eq!(store.len(), COUNT);
     for number in 0..COUNT {

@@ -4,6 +4,7 @@
 mod answers;
 mod conversations;
 mod forms;
+mod long;
 mod paces;
 mod posts;
 mod responses;
@@ -60,6 +61,13 @@ impl Shelf {
             }
         }
         handles
+    }
+
+    /// How many records of a table there are.
+    pub fn count(&self, wanted: Table) -> usize {
+        let content = self.0.lock().unwrap();
+        let keys = content.records.keys();
+        keys.filter(|(table, _)| *table == wanted).count()
     }
 
     /// As it is by now, for the next process, or for later.

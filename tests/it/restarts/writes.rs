@@ -1,31 +1,43 @@
 //! What a turn has written: each step once, and nothing that has not changed.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chaturdata_proxy::server::Access;
 use chaturdata_proxy::store::backend::{Backend, Flushed, Table, Write};
+use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
 
 use super::delta;
 use crate::proxy::{Proxy, Setup};
-use crate::talk::decision;
+use crate::talk::{decision, seconds};
 
-/// Of which tables each unit is.
 #[derive(Debug, Default)]
-struct Units(Mutex<Vec<Vec<Table>>>);
+struct Units {
+    /// Of which tables each is.
+    tables: Mutex<Vec<Vec<Table>>>,
+    bytes: AtomicUsize,
+    /// How often somebody waited until all were written.
+    waits: AtomicUsize,
+}
 
 impl Units {
     fn taken(&self) -> Vec<Vec<Table>> {
-        std::mem::take(&mut *self.0.lock().unwrap())
+        std::mem::take(&mut self.tables.lock().unwrap())
     }
 }
 
 impl Backend for Units {
     fn queue(&self, unit: Vec<Write>) {
         let tables = unit.iter().map(|write| write.table).collect();
-        self.0.lock().unwrap().push(tables);
+        self.tables.lock().unwrap().push(tables);
+        let values = unit.iter().filter_map(|write| write.value.as_ref());
+        self.bytes.fetch_add(values.map(Vec::len).sum(), Relaxed);
     }
 
     fn flushed(&self) -> Flushed<'_> {
+        self.waits.fetch_add(1, Relaxed);
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -83,5 +95,39 @@ async fn a_whole_history_under_a_name_writes_each_step_once() {
 
         assert_eq!(decision(&more), "appended");
         assert_eq!(units.taken(), STEPS);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_turn_writes_does_not_grow_with_its_conversation() {
+    const TURNS: usize = 99;
+    let (units, proxy) = started();
+    let mut written = Vec::new();
+    for _ in 0..4 {
+        let before = units.bytes.load(Relaxed);
+        for _ in 0..TURNS {
+            delta(&proxy, "talk").says("and more").await;
+        }
+        written.push((units.bytes.load(Relaxed) - before) / TURNS);
+    }
+
+    assert!(written[0] > 500, "{written:?}");
+    let most = written[0] + 400;
+    assert!(written.iter().all(|written| *written < most), "{written:?}");
+}
+
+/// Before its message is posted, and before its answer is told. That the upstream has the message is told with
+/// that, or waits for the disk once more.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_answered_at_once_waits_for_the_disk_twice() {
+    let mut at_once = Behaviour::says("yes", Duration::ZERO);
+    at_once.post.status = Some("completed".to_owned());
+    for (behaviour, waits) in [(at_once, 2), (Behaviour::says("yes", seconds(4)), 3)] {
+        let (units, proxy) = started();
+        proxy.sandbox.set_script(Script::always(behaviour));
+
+        delta(&proxy, "talk").says("hello").await;
+
+        assert_eq!(units.waits.load(Relaxed), waits);
     }
 }

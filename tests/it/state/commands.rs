@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use chaturdata_proxy::ids::TextHash;
 use chaturdata_proxy::store::backend::{Backend, Table};
-use chaturdata_proxy::store::disk::Disk;
+use chaturdata_proxy::store::disk::{Disk, SCHEMA};
 
 use super::former::{SECOND, second};
 use super::medium::Medium;
@@ -90,7 +90,7 @@ fn a_good_state_is_said_to_be_good() {
     assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
     let lines: Vec<&str> = run.out.lines().collect();
     assert!(
-        lines[0].contains(" bytes, schema 4, last written 20"),
+        lines[0].contains(&format!(" bytes, schema {SCHEMA}, last written 20")),
         "{}",
         run.out
     );
@@ -115,10 +115,10 @@ fn a_state_of_an_earlier_version_is_checked_as_it_is_and_compacted_to_one_of_thi
     assert_eq!(found, second().1);
     // It goes on with the hashes that are in it.
     assert_eq!(opened.facts.texts, TextHash::Sha256);
-    for (run, schema) in [(&checked, " schema 2, "), (&again, " schema 4, ")] {
+    for (run, schema) in [(&checked, 2), (&again, SCHEMA)] {
         assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
         let (first, others) = run.out.split_once('\n').unwrap();
-        assert!(first.contains(schema), "{first}");
+        assert!(first.contains(&format!(" schema {schema}, ")), "{first}");
         assert!(others.contains("\nhandles: 13 records\n"), "{others}");
         assert!(others.ends_with("the state is good\n"), "{others}");
     }

@@ -1,9 +1,8 @@
-//! When what is queued is written: at once where somebody is in a hurry for it, soon where nobody is.
+//! When what is queued is written: at once where somebody waits for it, soon where nobody does.
 
 use std::time::Duration;
 
 use chaturdata_proxy::store::backend::{Backend, Table, Write};
-use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 
 use super::medium::{Event, Medium};
@@ -43,52 +42,6 @@ async fn what_nobody_waits_for_keeps_nobody_waiting_and_is_written_soon() {
         disk.queue(write(4));
         disk.flushed().await.unwrap();
         assert!(start.elapsed() < Duration::from_millis(10));
-        disk.close().await;
-    };
-    tokio::join!(using, opened.serving);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_is_in_no_hurry_waits_until_it_is_25_ms_old() {
-    let medium = Medium::default();
-    let (opened, _) = open(medium.clone()).unwrap();
-    let disk = opened.disk;
-    let using = async {
-        let began = Instant::now();
-        disk.queue(write(1));
-        let (one, other) = tokio::join!(disk.flushed_in_time(), disk.flushed_in_time());
-        assert_eq!((one, other), (Ok(()), Ok(())));
-        assert_eq!(began.elapsed(), Duration::from_millis(25));
-
-        disk.queue(write(2));
-        disk.flushed().await.unwrap();
-        assert_eq!(began.elapsed(), Duration::from_millis(25));
-        disk.close().await;
-    };
-    tokio::join!(using, opened.serving);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_is_in_a_hurry_takes_along_who_is_not() {
-    let medium = Medium::default();
-    let (opened, _) = open(medium.clone()).unwrap();
-    let disk = opened.disk;
-    let using = async {
-        let began = Instant::now();
-        disk.queue(write(1));
-        disk.flushed().await.unwrap();
-        let before = syncs(&medium);
-        disk.queue(write(2));
-        let in_time = disk.flushed_in_time();
-        disk.queue(write(3));
-        let later = disk.flushed_in_time();
-        disk.flushed().await.unwrap();
-
-        assert_eq!(in_time.now_or_never(), Some(Ok(())));
-        assert_eq!(later.now_or_never(), Some(Ok(())));
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        // Of one commit, in two phases.
-        assert_eq!(syncs(&medium), before + 2);
         disk.close().await;
     };
     tokio::join!(using, opened.serving);

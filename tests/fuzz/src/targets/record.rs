@@ -82,5 +82,10 @@ fn written_again(table: Table, key: &[u8], value: &[u8]) {
             let again = Learned::read(&key.0, &record::bytes(&learned)).expect(READ);
             assert_eq!(format!("{again:?}"), format!("{:?}", (key, learned)));
         }
+        Table::Passed => {
+            let (id, points) = record::read_passed(key, value).expect(READ);
+            let again = record::read_passed(key, &record::passed(&points));
+            assert_eq!(again, Ok((id, points)));
+        }
     }
 }

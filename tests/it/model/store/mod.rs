@@ -1,13 +1,15 @@
 //! What the store remembers, held against lists that are searched from end to end.
 
+mod compared;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::ids::{Fingerprint, Handle, Tenant};
 use chaturdata_proxy::store::{
-    Bounds, Branch, HandleHash, HandleKey, Lease, PASSED, Slot, State, Store,
+    Bounds, Branch, HandleKey, Lease, PASSED, Passed, Slot, State, Store,
 };
 use chaturdata_proxy::upstream::ThreadId;
 use proptest::prelude::*;
@@ -377,56 +379,6 @@ impl Pair {
         }
     }
 
-    /// Everything that can be asked for.
-    fn compare(&mut self) {
-        for tenant in 0..2 {
-            for name in 0..NAMES {
-                let record = self.store.handle(&key(tenant, name));
-                let record = record.map(|record| (record.branch, record.delta));
-                let expected = self.model.handles.get(&(tenant, name));
-                let expected = expected.map(|(which, delta)| (self.slots[*which].0.id, *delta));
-                assert_eq!(record, expected, "handle {name} of {tenant}");
-            }
-        }
-        for (which, (slot, _)) in self.slots.iter().enumerate() {
-            let known = &self.model.known[which];
-            let branch = slot.branch();
-            let names: Vec<Handle> = known.names.iter().map(|name| handle(*name)).collect();
-            let passed: Vec<Fingerprint> = known.passed.iter().copied().map(fingerprint).collect();
-            assert_eq!(branch.handles, names);
-            assert!(branch.passed.iter().eq(&passed));
-            if let Some(tip) = known.tip {
-                assert_eq!(branch.tip, fingerprint(tip));
-            }
-        }
-        let deepest = self.model.known.iter().map(|known| known.depth).max();
-        for point in 0..point(deepest.unwrap_or(0), 0) {
-            let there = self.store.at(&fingerprint(point));
-            let there: Vec<_> = there.iter().map(|slot| slot.id).collect();
-            let expected = self.model.at(point);
-            let expected: Vec<_> = expected
-                .iter()
-                .map(|which| self.slots[*which].0.id)
-                .collect();
-            assert_eq!(there, expected, "at {point}");
-        }
-        assert_eq!(self.store.len(), self.model.alive());
-        self.compare_shelf();
-    }
-
-    /// What would be read after a restart: every name, each where it leads, and none that is forgotten.
-    fn compare_shelf(&self) {
-        static KEYS: LazyLock<BTreeMap<HandleHash, HandleKey>> = LazyLock::new(|| {
-            let keys = (0..2).flat_map(|tenant| (0..NAMES).map(move |name| key(tenant, name)));
-            keys.map(|key| (HandleHash::of(&key), key)).collect()
-        });
-        let mut written = self.shelf.handles();
-        for (hash, key) in &*KEYS {
-            assert_eq!(self.store.handle(key), written.remove(hash), "{key:?}");
-        }
-        assert!(written.is_empty(), "{written:?}");
-    }
-
     /// Whatever was, in the end nothing is kept of what is out of use.
     async fn grow_old(&mut self) {
         for (which, (_, lease)) in self.slots.iter_mut().enumerate() {
@@ -469,7 +421,7 @@ fn branch(tenant: u8) -> Branch {
         instructions: [0; 32],
         state: State::Unborn,
         seen: None,
-        passed: VecDeque::new(),
+        passed: Passed::default(),
         doubted: false,
         beside: None,
         origin: None,
