@@ -169,7 +169,10 @@ impl Run {
         change: impl FnOnce(&mut record::Turn),
         branch: impl FnOnce(&mut Branch),
     ) {
-        self.changed(change, |turn| self.store.change_with(slot, turn, branch));
+        let mut callers = self.callers();
+        let turn = callers.changed(change);
+        let turn = turn.as_deref().map(|turn| (self.id, turn));
+        self.store.change_with(slot, turn, branch);
     }
 
     /// As [`Run::note_with`], where the branch's tip moves: with that the run is over.
@@ -180,19 +183,11 @@ impl Run {
         branch: impl FnOnce(&mut Branch),
     ) {
         let now = self.store.now();
-        self.callers().times.ended.get_or_insert(now);
-        self.changed(change, |turn| self.store.advance(slot, turn, branch));
-    }
-
-    /// Changes what is remembered, and has it written while the callers are held.
-    fn changed(
-        &self,
-        change: impl FnOnce(&mut record::Turn),
-        write: impl FnOnce(Option<(TurnId, &record::Turn)>),
-    ) {
         let mut callers = self.callers();
+        callers.times.ended.get_or_insert(now);
         let turn = callers.changed(change);
-        write(turn.as_deref().map(|turn| (self.id, turn)));
+        let turn = turn.as_deref().map(|turn| (self.id, turn));
+        self.store.advance(slot, turn, branch);
     }
 
     /// What is remembered.
@@ -216,7 +211,7 @@ impl Run {
         let now = self.store.now();
         let mut callers = self.callers();
         if phase.is_some() && callers.record.phase() == phase && callers.times.ended.is_some() {
-            // Written with its branch.
+            // It is written: with its branch, as a rule.
             return callers.pack();
         }
         callers.times.ended.get_or_insert(now);

@@ -21,6 +21,8 @@ impl Passed {
     /// All of them, and how many are written with their branch.
     pub fn resting(mut points: VecDeque<Fingerprint>, fresh: u16) -> Self {
         points.drain(..points.len().saturating_sub(PASSED));
+        let all = u16::try_from(points.len()).unwrap_or(u16::MAX);
+        let fresh = fresh.min(all);
         Self { points, fresh }
     }
 
@@ -130,5 +132,8 @@ mod tests {
 
         assert!(passed.with_branch().is_empty());
         assert_eq!(passed.beside_branch().map(VecDeque::len), Some(PASSED));
+        let too_many: VecDeque<_> = (0..PASSED + 9).map(point).collect();
+        let passed = written_with(too_many);
+        assert_eq!(written_with(passed.with_branch()), passed);
     }
 }

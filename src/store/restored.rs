@@ -14,6 +14,7 @@ use crate::ids::{Fingerprint, Tenant};
 /// Every record that was found.
 #[derive(Debug, Default)]
 pub struct Restored {
+    /// Without the earlier tips that were written beside them.
     pub branches: Vec<Rested>,
     pub handles: Vec<(HandleHash, HandleRecord)>,
     pub turns: Vec<(TurnId, Turn)>,

@@ -143,6 +143,7 @@ impl UnderWay {
     fn answered(&mut self, store: &Store) {
         let [prompt, answer] = self.digests;
         self.turn.phase = Phase::Answered(answer);
+        self.turn.times.ended = Some(store.now());
         store.advance(&self.slot, Some((self.id, &self.turn)), |branch| {
             branch.tip = Fingerprint(cut(&answer));
             branch.extend_window([cut(&prompt), cut(&answer)]);
@@ -152,8 +153,6 @@ impl UnderWay {
                 newest_first: None,
             });
         });
-        self.turn.times.ended = Some(store.now());
-        store.write_turn(self.id, &self.turn);
     }
 
     fn delivered(mut self, store: &Store) -> TurnId {

@@ -148,8 +148,8 @@ pub fn bring_up(db: &Database, facts: &Facts) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
-    use redb::TableHandle;
     use redb::backends::InMemoryBackend;
+    use redb::{TableHandle, WriteTransaction};
 
     use super::super::{Held, begin, fresh, open};
     use super::*;
@@ -324,10 +324,18 @@ mod tests {
 
     /// A file of this version in which some facts are missing, or are of this version and this value.
     fn with_facts(facts: &[Changed<'_>]) -> Result<Facts, Fault> {
+        changed(facts, |_| {})
+    }
+
+    fn changed(
+        facts: &[Changed<'_>],
+        change: impl FnOnce(&WriteTransaction),
+    ) -> Result<Facts, Fault> {
         let file = Held::new(InMemoryBackend::new()).unwrap();
         file.let_through().unwrap();
         let db = begin(file.clone(), &fresh().unwrap()).unwrap();
         let transaction = db.begin_write().unwrap();
+        change(&transaction);
         {
             let definition = TableDefinition::<&str, &[u8]>::new("meta");
             let mut meta = transaction.open_table(definition).unwrap();
@@ -366,6 +374,20 @@ mod tests {
                 (other, _) => panic!("{facts:?}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn the_table_of_earlier_tips_is_missed_since_there_is_one() {
+        let taken = |transaction: &WriteTransaction| {
+            let passed = records::definition(Table::Passed);
+            assert!(transaction.delete_table(passed).unwrap());
+        };
+        let fourth = [("schema", Some((4, &[][..])))];
+
+        changed(&fourth, taken).unwrap();
+        let fifth = changed(&[], taken);
+
+        assert!(matches!(fifth, Err(Fault::Damaged(_))), "{fifth:?}");
     }
 
     #[test]

@@ -97,7 +97,8 @@ fn copy(from: &Database, to: &Database, facts: &Facts) -> Result<(), Fault> {
     const AT_ONCE: usize = 10_000;
     let mut writes = Vec::with_capacity(AT_ONCE);
     let put = |writes: &mut Vec<Write>| {
-        let written = records::write(to, &Vec::from_iter(&*writes), facts.written);
+        let all: Vec<_> = writes.iter().collect();
+        let written = records::write(to, &all, facts.written);
         writes.clear();
         written.map_err(unwritten)
     };

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, ready};
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -72,8 +72,11 @@ impl Serving {
     pub async fn in_a_task(self) {
         let mut task = JoinSet::new();
         task.spawn(self);
-        // However it ends, it has told those who wait.
-        let _ = task.join_next().await;
+        if let Some(Err(ended)) = task.join_next().await
+            && let Ok(panic) = ended.try_into_panic()
+        {
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -281,6 +284,10 @@ async fn serve(end: End, open: Open) {
         // Turns that are at hand come along.
         yield_now().await;
         let (writes, count) = shared.queue().take();
+        // Where it was too much by then, nothing is left of it.
+        if writes.is_empty() {
+            continue;
+        }
         // Taken while it is written: it comes back unless that failed.
         let Some(mut file) = open.take() else {
             continue;

@@ -34,7 +34,7 @@ pub struct Record {
 #[derive(Debug)]
 enum Form {
     Awake(Box<Branch>),
-    /// As it is written down, which takes a third of the space.
+    /// As it is written down, with all of its earlier tips: in a third of the space.
     Resting {
         line: Line,
         doubted: bool,
@@ -228,6 +228,26 @@ mod tests {
             assert_eq!(slot.lock().wake().handles, expected.handles);
             assert!(!rests(&slot));
         }
+    }
+
+    /// Whether a branch rests between its turns or not, the same of it is written when.
+    #[test]
+    fn one_that_rests_between_turns_writes_what_another_writes() {
+        let [awake, resting] = [(); 2].map(|()| Slot::new(BranchId(1), branch(), Moment(5)));
+        resting.lock().rest();
+
+        for turn in 0..100 {
+            let written = [&awake, &resting].map(|slot| {
+                let mut record = slot.lock();
+                let point = Fingerprint([turn; 16]);
+                record.change(|branch| branch.passed.push(point));
+                record.written(slot.id)
+            });
+            assert!(rests(&resting));
+            assert_eq!(written[0], written[1], "turn {turn}");
+        }
+        let tables = |slot: &Slot| slot.lock().taken(slot.id).len();
+        assert_eq!((tables(&awake), tables(&resting)), (2, 2));
     }
 
     #[test]
