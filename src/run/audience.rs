@@ -211,7 +211,7 @@ impl Run {
         let now = self.store.now();
         let mut callers = self.callers();
         if phase.is_some() && callers.record.phase() == phase && callers.times.ended.is_some() {
-            // It is written: with its branch, as a rule.
+            // Whoever has set that had it written, with its branch.
             return callers.pack();
         }
         callers.times.ended.get_or_insert(now);

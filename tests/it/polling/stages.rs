@@ -129,7 +129,7 @@ impl Backend for Ready {
 }
 
 #[tokio::test(start_paused = true)]
-async fn turns_at_hand_are_all_posted_then_all_read_then_all_told() {
+async fn turns_at_hand_are_all_posted_then_all_read_then_all_written() {
     let ready = Arc::new(Ready::default());
     let setup = Setup {
         state: ready.clone(),
