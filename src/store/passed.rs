@@ -56,10 +56,6 @@ impl Passed {
         self.points.contains(point)
     }
 
-    pub fn len(&self) -> usize {
-        self.points.len()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.points.is_empty()
     }
