@@ -19,7 +19,7 @@ pub struct Held {
 /// A place in the queue for a branch. Dropped, the place is given up.
 pub struct Waiting {
     pub slot: Arc<Slot>,
-    lease: Pin<Box<dyn Future<Output = Lease> + Send>>,
+    lease: Pin<Box<dyn Future<Output = Lease> + Send + Sync>>,
 }
 
 impl fmt::Debug for Waiting {

@@ -1,10 +1,9 @@
 //! Carries one turn out: on the thread it belongs to, or on a new one where that thread is lost.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::OptionFuture;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Reading;
@@ -40,6 +39,8 @@ pub struct Carry {
     /// When the run is given up.
     pub limit: Instant,
     pub ground: Ground,
+    /// What it begins with, until it has begun.
+    pub begins: Option<Continuation>,
     /// An attempt may have reached the upstream; no later refusal changes that.
     pub doubt: bool,
 }
@@ -91,9 +92,9 @@ impl Drop for Carry {
 
 impl Carry {
     /// To the end, whoever listens.
-    pub async fn out(&mut self, continuation: Continuation) {
+    pub async fn out(&mut self) {
         self.shared.next_stage().await;
-        let outcome = self.steps(continuation).await;
+        let outcome = self.steps().await;
         self.tell(outcome).await;
     }
 
@@ -102,7 +103,9 @@ impl Carry {
         let whole = outcome
             .as_ref()
             .map_or(Digest::default(), |ending| ending.whole);
-        let ended = outcome.map(|ending| Arc::new(ending.answer));
+        let ended = outcome
+            .map(|ending| Arc::new(ending.answer))
+            .map_err(|error| self.in_doubt(error));
         self.run.settle(&ended, whole);
         self.put_back();
         self.shared.flushed().await;
@@ -113,18 +116,18 @@ impl Carry {
         self.run.end(ended);
     }
 
-    pub async fn steps(&mut self, continuation: Continuation) -> Outcome {
-        match self.walk(continuation).await {
-            Err(error) if self.doubt && !error.stands() && !is_planted(Bug::DoubtFades) => {
-                Err(Error::OutcomeUnknown)
-            }
-            outcome => outcome,
+    /// What is told of an error, where a message may have been posted that nobody has seen.
+    fn in_doubt(&self, error: Error) -> Error {
+        if self.doubt && !error.stands() && !is_planted(Bug::DoubtFades) {
+            return Error::OutcomeUnknown;
         }
+        error
     }
 
     /// Runs are waited for by the thousand: what comes before the wait is boxed, and gone when it begins.
-    async fn walk(&mut self, continuation: Continuation) -> Outcome {
-        let mut step = Box::pin(self.first(continuation)).await?;
+    pub async fn steps(&mut self) -> Outcome {
+        let begins = self.begins.take().ok_or(Error::Internal)?;
+        let mut step = Box::pin(self.first(begins)).await?;
         let mut replayed = false;
         loop {
             let there = match Box::pin(self.posted(step, &mut replayed)).await {
@@ -376,6 +379,28 @@ impl Carry {
 
     /// Waits for the answer. `None` where the upstream has lost the thread.
     async fn follow(&self, there: &There) -> Option<Outcome> {
+        let (reading, finish) = match self.to_its_end(there).await {
+            Ended::Answered(reading, finish) => (reading, finish),
+            Ended::Lost => {
+                self.run.report(Progress::lose);
+                return None;
+            }
+            Ended::Failed(error) => return Some(Err(self.failed(there, error))),
+        };
+        let answered = Box::pin(self.answered(there, reading, finish)).await;
+        Some(answered.map_err(|error| self.failed(there, error)))
+    }
+
+    /// What a thread shows whose run has failed, nobody relies on.
+    fn failed(&self, there: &There, error: Error) -> Error {
+        if !(is_planted(Bug::CancelFrees) && self.run.is_withdrawn()) {
+            self.shared.store.close(&there.held.slot);
+        }
+        error
+    }
+
+    /// How the run ends. That the upstream has the message is told once that outlives the process.
+    async fn to_its_end(&self, there: &There) -> Ended {
         let accepted = &there.accepted;
         let poll = Poll {
             calls: &self.shared.calls,
@@ -390,59 +415,33 @@ impl Carry {
             run: &self.run,
         };
         let mut shown = Shown::new(&self.turn);
-        let following = pin!(poll.follow(accepted, |polls, text| {
+        let mut following = pin!(poll.follow(accepted, |polls, text| {
             let may_be_sent = shown.show(text);
             self.run.report(|progress| {
                 progress.polls = polls;
                 progress.grow(may_be_sent);
             });
         }));
-        let until_withdrawn = || Box::pin(self.run.progress.until(|progress| progress.withdrawn));
-        let cancelled = OptionFuture::from(is_planted(Bug::CancelFrees).then(until_withdrawn));
-        let ended = tokio::select! {
-            biased;
-            Some(()) = cancelled => return Some(Err(withdrawn())),
-            ended = self.to_its_end(following) => ended,
-        };
-        let error = match ended {
-            Ended::Answered(reading, finish) => {
-                match Box::pin(self.answered(there, &reading, finish)).await {
-                    Ok(ending) => return Some(Ok(ending)),
-                    Err(error) => error,
-                }
-            }
-            Ended::Lost => {
-                self.run.report(Progress::lose);
-                return None;
-            }
-            Ended::Failed(error) => error,
-        };
-        self.shared.store.close(&there.held.slot);
-        Some(Err(error))
-    }
-
-    /// Goes on following, and tells that the upstream has the message once that outlives the process.
-    async fn to_its_end(&self, mut following: Pin<&mut impl Future<Output = Ended>>) -> Ended {
         tokio::select! {
             biased;
             // It is told with its end.
             ended = following.as_mut() => return ended,
-            () = self.shared.flushed_unhurried() => {}
+            () = Box::pin(self.shared.flushed_unhurried()) => {}
         }
         self.run.report(|progress| progress.accepted = true);
         following.await
     }
 
     /// The answer that the thread shows, which the conversation goes on from.
-    async fn answered(&self, there: &There, reading: &Reading, finish: Finish) -> Outcome {
+    async fn answered(&self, there: &There, reading: Reading, finish: Finish) -> Outcome {
         self.shared.next_stage().await;
         let Some(turn) = self.run.record() else {
             return Err(Error::Internal);
         };
-        let ending = self.ending(reading, finish).await?;
-        let point = point(&self.shared.salt, &turn, &ending, reading);
+        let ending = self.ending(&reading, finish).await?;
+        let point = point(&self.shared.salt, &turn, &ending, &reading);
         self.run.reach(&point);
-        let told = (&ending, reading);
+        let told = (&ending, &reading);
         advance(&self.run, &there.held.slot, &turn, told, point);
         Ok(ending)
     }
@@ -482,12 +481,12 @@ mod tests {
 
     #[test]
     fn a_run_that_is_waited_for_takes_little_room() {
-        fn room<'a, F>(_: impl FnOnce(&'a mut Carry, Continuation) -> F) -> usize {
+        fn room<'a, F>(_: impl FnOnce(&'a mut Carry) -> F) -> usize {
             size_of::<F>()
         }
 
         let room = size_of::<Carry>() + room(Carry::out);
 
-        assert!(room <= 2560, "{room}");
+        assert!(room <= 2048, "{room}");
     }
 }

@@ -142,10 +142,11 @@ impl Waiting {
             hashes,
             conversation: resolved.conversation,
             ground,
+            begins: Some(resolved.continuation),
             limit: self.limit,
             doubt: false,
         };
-        Box::pin(carry.out(resolved.continuation)).await;
+        Box::pin(carry.out()).await;
         drop(share);
     }
 

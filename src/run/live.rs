@@ -207,8 +207,9 @@ impl Runner {
                     limit: Instant::now() + shared.settings.limit,
                     doubt: false,
                     ground,
+                    begins: Some(continuation),
                 };
-                shared.set_off(async move { carry.out(continuation).await }, share);
+                shared.set_off(async move { carry.out().await }, share);
             }
         }
         drop(turnstile);
@@ -239,6 +240,7 @@ impl Runner {
             limit: Instant::now() + shared.settings.limit,
             doubt: left.phase == Phase::Unknown,
             ground,
+            begins: None,
             turn,
         };
         let share = shared.active.take_anyway(run.tenant);
@@ -388,7 +390,7 @@ impl Shared {
         // Boxed here: every future that it is moved into on the way would keep room for it.
         let run = Box::pin(run);
         self.tasks.spawn(async move {
-            let _active = active;
+            let _active = &active;
             if !stopped.is_given() {
                 tokio::select! {
                     biased;

@@ -12,6 +12,7 @@ use super::listing::Listing;
 use super::pace::estimate::Bracket;
 use super::pace::{Beat, Pace, Rhythm};
 use super::post::Accepted;
+use super::progress::withdrawn;
 use super::{Error, Finish};
 use crate::conversation::Caller;
 use crate::ids::Mark;
@@ -124,8 +125,12 @@ impl Poll<'_> {
                 return Ended::Failed(Error::Expired);
             }
             self.sleep_until(due, last).await;
+            if is_planted(Bug::CancelFrees) && self.run.is_withdrawn() {
+                return Ended::Failed(withdrawn());
+            }
             progress.polls += 1;
-            let read = self.calls.read(self.caller, self.thread);
+            // Boxed: a run that sleeps needs no room for it.
+            let read = Box::pin(self.calls.read(self.caller, self.thread));
             let Ok(answer) = timeout_at(self.limit, read).await else {
                 return Ended::Failed(Error::Expired);
             };
@@ -197,17 +202,24 @@ impl Poll<'_> {
 
     /// Sleeps until the next poll is due; up to twice as long while nobody waits for the answer.
     async fn sleep_while_unheard(&self, due: Instant) {
-        let wait = due.saturating_duration_since(Instant::now());
         // The timer would round even no time up to its next tick.
-        if !wait.is_zero() {
-            sleep_until(due).await;
-        }
-        let latest = self.limit.min(due + wait);
+        let Some(latest) = self.latest(due) else {
+            return;
+        };
         let mut next = due;
-        while next < latest && !self.run.is_heard() {
-            next = latest.min(next + LISTENS_EVERY);
+        loop {
             sleep_until(next).await;
+            if next >= latest || self.run.is_heard() {
+                return;
+            }
+            next = latest.min(next + LISTENS_EVERY);
         }
+    }
+
+    /// When a poll is made that nobody waits for. `None` where it is due already.
+    fn latest(&self, due: Instant) -> Option<Instant> {
+        let wait = due.saturating_duration_since(Instant::now());
+        (!wait.is_zero()).then(|| self.limit.min(due + wait))
     }
 
     fn left(&self, ended: Ended) -> Ended {

@@ -219,7 +219,8 @@ impl Carry {
             progress.place.conversation = resolved.conversation.to_string();
             progress.place.decision = resolved.decision;
         });
-        self.steps(resolved.continuation).await
+        self.begins = Some(resolved.continuation);
+        self.steps().await
     }
 
     /// The answer that the turn had. Where only this request says how much of it its caller sees, or in

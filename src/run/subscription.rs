@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 use super::audience::{Leaving, Run};
 use super::live::outcome;
@@ -126,8 +126,8 @@ impl Subscription {
                 return event;
             }
             let change = self.run.progress.changed(self.seen);
-            if let Err(error) = in_time(self.deadline, change).await {
-                return RunEvent::Failed(error);
+            if timeout_at(self.deadline, change).await.is_err() {
+                return RunEvent::Failed(Error::Timeout);
             }
         }
     }
@@ -139,7 +139,8 @@ impl Subscription {
                 return ended;
             }
             let ending = self.run.progress.over();
-            in_time(self.deadline, ending).await?;
+            let in_time = timeout_at(self.deadline, ending).await;
+            in_time.map_err(|_| Error::Timeout)?;
         }
     }
 
@@ -151,15 +152,6 @@ impl Subscription {
     /// The caller knows by which id to ask for the answer: the same request again is another one.
     pub fn acknowledged(mut self) {
         self.left = Leaving::Written;
-    }
-}
-
-/// Waits at most until the caller's deadline.
-async fn in_time(deadline: Instant, change: impl Future<Output = ()>) -> Result<(), Error> {
-    tokio::select! {
-        biased;
-        () = change => Ok(()),
-        () = sleep_until(deadline) => Err(Error::Timeout),
     }
 }
 
