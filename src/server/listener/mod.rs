@@ -73,6 +73,7 @@ where
     let tasks = TaskTracker::new();
     let cut = Signal::default();
     let http = protocol(&limits);
+    let deadlines = Arc::new(deadlines(&limits));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -83,7 +84,7 @@ where
             break;
         };
         let outbox = Arc::new(Outbox::default());
-        let io = Socket::new(stream, Arc::clone(&outbox), deadlines(&limits));
+        let io = Socket::new(stream, Arc::clone(&outbox), Arc::clone(&deadlines));
         let tagged = Tagged {
             service: service.clone(),
             outbox,
@@ -94,9 +95,13 @@ where
         let held = (place, Open::new(&limits.open));
         tasks.spawn(async move {
             let _held = &held;
-            tokio::select! {
-                () = until_done(&mut connection, &stop) => {}
-                () = cut.given() => {}
+            if until_draining(&mut connection, &stop).await {
+                Pin::new(&mut connection).graceful_shutdown();
+                tokio::select! {
+                    biased;
+                    ended = &mut connection => note(ended),
+                    () = cut.given() => {}
+                }
             }
         });
     }
@@ -165,19 +170,24 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 type Connection<S> = http1::Connection<TokioIo<Socket<TcpStream>>, Tagged<S>>;
 
-/// The connection stays where it is: moved into this, it would have room in its task twice.
-async fn until_done<S>(connection: &mut Connection<S>, stop: &Stop)
+/// Whether it goes on as draining begins. The connection stays where it is: moved into this, it would
+/// have room in its task twice.
+async fn until_draining<S>(connection: &mut Connection<S>, stop: &Stop) -> bool
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone,
     S::Error: Into<BoxError>,
 {
-    let ended = tokio::select! {
-        ended = &mut *connection => ended,
-        () = stop.draining() => {
-            Pin::new(&mut *connection).graceful_shutdown();
-            connection.await
+    tokio::select! {
+        biased;
+        ended = connection => {
+            note(ended);
+            false
         }
-    };
+        () = stop.draining() => true,
+    }
+}
+
+fn note(ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
         debug!(
             error = &error as &dyn std::error::Error,

@@ -33,7 +33,7 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 pub struct Socket<T> {
     io: T,
     outbox: Arc<Outbox>,
-    deadlines: Deadlines,
+    deadlines: Arc<Deadlines>,
     /// Requests that had begun when the reading clock was last set.
     begun: u64,
     reading: Clock,
@@ -58,7 +58,7 @@ enum Linger {
 }
 
 impl<T> Socket<T> {
-    pub fn new(io: T, outbox: Arc<Outbox>, deadlines: Deadlines) -> Self {
+    pub fn new(io: T, outbox: Arc<Outbox>, deadlines: Arc<Deadlines>) -> Self {
         Self {
             io,
             outbox,
@@ -293,7 +293,7 @@ mod tests {
     fn connected() -> (DuplexStream, Socket<DuplexStream>, Arc<Outbox>) {
         let (caller, io) = duplex(64);
         let outbox = Arc::new(Outbox::default());
-        let socket = Socket::new(io, Arc::clone(&outbox), DEADLINES);
+        let socket = Socket::new(io, Arc::clone(&outbox), Arc::new(DEADLINES));
         (caller, socket, outbox)
     }
 
