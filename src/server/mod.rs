@@ -32,6 +32,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
+use axum::handler::Handler;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::Method;
@@ -111,13 +112,10 @@ fn api(app: &App, prefix: &str) -> Router<App> {
     let admit = || Admit(app.clone());
     let at = |path: &str| format!("{prefix}{path}");
     Router::new()
-        .route(
-            &at("/chat/completions"),
-            post(chat::create).route_layer(admit()),
-        )
+        .route(&at("/chat/completions"), post(chat::create.layer(admit())))
         .route(
             &at("/completions"),
-            post(completions::create).route_layer(admit()),
+            post(completions::create.layer(admit())),
         )
         .merge(responses(app, at))
         .merge(conversations(app, at))
@@ -129,13 +127,10 @@ fn api(app: &App, prefix: &str) -> Router<App> {
 fn responses(app: &App, at: impl Fn(&str) -> String) -> Router<App> {
     let admit = || Admit(app.clone());
     Router::new()
-        .route(
-            &at("/responses"),
-            post(responses::create).route_layer(admit()),
-        )
+        .route(&at("/responses"), post(responses::create.layer(admit())))
         .route(
             &at("/responses/input_tokens"),
-            post(responses::input_tokens).route_layer(admit()),
+            post(responses::input_tokens.layer(admit())),
         )
         .route(
             &at("/responses/{id}"),
@@ -150,12 +145,12 @@ fn responses(app: &App, at: impl Fn(&str) -> String) -> Router<App> {
 
 fn conversations(app: &App, at: impl Fn(&str) -> String) -> Router<App> {
     let admit = || Admit(app.clone());
-    let describe = post(conversations::describe).route_layer(admit());
-    let add = post(conversations::add_items).route_layer(admit());
+    let describe = post(conversations::describe.layer(admit()));
+    let add = post(conversations::add_items.layer(admit()));
     Router::new()
         .route(
             &at("/conversations"),
-            post(conversations::create).route_layer(admit()),
+            post(conversations::create.layer(admit())),
         )
         .route(
             &at("/conversations/{id}"),
