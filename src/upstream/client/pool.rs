@@ -289,12 +289,27 @@ impl Open {
         // connection that waits for its body to be read has nothing more to wake for.
         let mut sent = pin!(unconstrained(self.sender.try_send_request(request)));
         let mut open = Some(self);
-        let head = poll_fn(|cx| {
-            Self::drive(&mut open, cx);
-            sent.as_mut().poll(&mut waiter(&open, cx))
-        });
+        let head = poll_fn(|cx| Self::look(&mut open, cx, |waiter| sent.as_mut().poll(waiter)));
         let head = head.await?;
         Ok(Answer { head, open, pool })
+    }
+
+    /// Drives the connection, and looks for what is waited for. At first so that it wakes nobody: it wakes
+    /// whoever drove it when something is taken that it had ready, and the call that takes it would be
+    /// queued once more for nothing.
+    fn look<T>(
+        open: &mut Option<Box<Self>>,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        for cx in [&mut Context::from_waker(Waker::noop()), cx] {
+            Self::drive(open, cx);
+            let seen = look(&mut waiter(open, cx));
+            if seen.is_ready() {
+                return seen;
+            }
+        }
+        Poll::Pending
     }
 
     fn drive(open: &mut Option<Box<Self>>, cx: &mut Context<'_>) {
@@ -351,8 +366,9 @@ impl Answer {
         if come.is_ready() {
             return come;
         }
-        Open::drive(&mut self.open, cx);
-        body.poll_frame(&mut waiter(&self.open, cx))
+        Open::look(&mut self.open, cx, |waiter| {
+            body.as_mut().poll_frame(waiter)
+        })
     }
 }
 

@@ -13,6 +13,7 @@ mod large;
 mod peer;
 mod simulated;
 mod typed;
+mod wakes;
 
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::upstream::{NewMessage, ThreadId};
