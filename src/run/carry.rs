@@ -95,7 +95,7 @@ impl Carry {
     pub async fn out(&mut self) {
         self.shared.next_stage().await;
         let outcome = self.steps().await;
-        self.tell(outcome).await;
+        self.tell(self.doubted(outcome)).await;
     }
 
     /// Tells the outcome once it outlives the process.
@@ -103,9 +103,7 @@ impl Carry {
         let whole = outcome
             .as_ref()
             .map_or(Digest::default(), |ending| ending.whole);
-        let ended = outcome
-            .map(|ending| Arc::new(ending.answer))
-            .map_err(|error| self.in_doubt(error));
+        let ended = outcome.map(|ending| Arc::new(ending.answer));
         self.run.settle(&ended, whole);
         self.put_back();
         self.shared.flushed().await;
@@ -116,15 +114,18 @@ impl Carry {
         self.run.end(ended);
     }
 
-    /// What is told of an error, where a message may have been posted that nobody has seen.
-    fn in_doubt(&self, error: Error) -> Error {
-        if self.doubt && !error.stands() && !is_planted(Bug::DoubtFades) {
-            return Error::OutcomeUnknown;
+    /// What the steps came to, where a message may have been posted that nobody has seen.
+    pub fn doubted(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Err(error) if self.doubt && !error.stands() && !is_planted(Bug::DoubtFades) => {
+                Err(Error::OutcomeUnknown)
+            }
+            outcome => outcome,
         }
-        error
     }
 
-    /// Runs are waited for by the thousand: what comes before the wait is boxed, and gone when it begins.
+    /// What the turn comes to. Runs are waited for by the thousand: what comes before the wait is boxed, and
+    /// gone when it begins.
     pub async fn steps(&mut self) -> Outcome {
         let begins = self.begins.take().ok_or(Error::Internal)?;
         let mut step = Box::pin(self.first(begins)).await?;
@@ -385,18 +386,23 @@ impl Carry {
                 self.run.report(Progress::lose);
                 return None;
             }
-            Ended::Failed(error) => return Some(Err(self.failed(there, error))),
+            Ended::Failed(error) => {
+                self.close(there);
+                return Some(Err(error));
+            }
         };
         let answered = Box::pin(self.answered(there, reading, finish)).await;
-        Some(answered.map_err(|error| self.failed(there, error)))
+        if answered.is_err() {
+            self.close(there);
+        }
+        Some(answered)
     }
 
-    /// What a thread shows whose run has failed, nobody relies on.
-    fn failed(&self, there: &There, error: Error) -> Error {
+    /// Nothing is posted any more on a thread whose run has failed.
+    fn close(&self, there: &There) {
         if !(is_planted(Bug::CancelFrees) && self.run.is_withdrawn()) {
             self.shared.store.close(&there.held.slot);
         }
-        error
     }
 
     /// How the run ends. That the upstream has the message is told once that outlives the process.

@@ -390,6 +390,7 @@ impl Shared {
         // Boxed here: every future that it is moved into on the way would keep room for it.
         let run = Box::pin(run);
         self.tasks.spawn(async move {
+            // Moved into another name, it would have room here twice.
             let _active = &active;
             if !stopped.is_given() {
                 tokio::select! {

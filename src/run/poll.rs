@@ -216,7 +216,8 @@ impl Poll<'_> {
         }
     }
 
-    /// When a poll is made that nobody waits for. `None` where it is due already.
+    /// When a poll is made that nobody waits for; `None` where it is due already. Apart, so that a run that
+    /// sleeps keeps no room for it.
     fn latest(&self, due: Instant) -> Option<Instant> {
         let wait = due.saturating_duration_since(Instant::now());
         (!wait.is_zero()).then(|| self.limit.min(due + wait))

@@ -220,7 +220,8 @@ impl Carry {
             progress.place.decision = resolved.decision;
         });
         self.begins = Some(resolved.continuation);
-        self.steps().await
+        let outcome = self.steps().await;
+        self.doubted(outcome)
     }
 
     /// The answer that the turn had. Where only this request says how much of it its caller sees, or in

@@ -81,7 +81,7 @@ impl Admission {
     }
 }
 
-/// The layer before every route that waits for an answer.
+/// The layer around every handler that waits for an answer.
 #[derive(Clone)]
 pub struct Admit<A>(pub A);
 

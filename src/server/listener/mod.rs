@@ -170,7 +170,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 type Connection<S> = http1::Connection<TokioIo<Socket<TcpStream>>, Tagged<S>>;
 
-/// Whether it goes on as draining begins. The connection stays where it is: moved into this, it would
+/// Whether it is still open when draining begins. The connection stays where it is: moved into this, it would
 /// have room in its task twice.
 async fn until_draining<S>(connection: &mut Connection<S>, stop: &Stop) -> bool
 where

@@ -289,22 +289,23 @@ impl Open {
         // connection that waits for its body to be read has nothing more to wake for.
         let mut sent = pin!(unconstrained(self.sender.try_send_request(request)));
         let mut open = Some(self);
-        let head = poll_fn(|cx| Self::look(&mut open, cx, |waiter| sent.as_mut().poll(waiter)));
+        let head = poll_fn(|cx| Self::seek(&mut open, cx, |cx| sent.as_mut().poll(cx)));
         let head = head.await?;
         Ok(Answer { head, open, pool })
     }
 
-    /// Drives the connection, and looks for what is waited for. At first so that it wakes nobody: it wakes
-    /// whoever drove it when something is taken that it had ready, and the call that takes it would be
-    /// queued once more for nothing.
-    fn look<T>(
+    /// Drives the connection, and looks for what is waited for. At first so that nobody is woken: a connection
+    /// wakes whoever drove it when something is taken that it had ready, and the call that takes it would
+    /// be queued once more for nothing. Where nothing has come, it is driven again, and asks again for all
+    /// that it waits for.
+    fn seek<T>(
         open: &mut Option<Box<Self>>,
         cx: &mut Context<'_>,
         mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        for cx in [&mut Context::from_waker(Waker::noop()), cx] {
-            Self::drive(open, cx);
-            let seen = look(&mut waiter(open, cx));
+        for driver in [&mut Context::from_waker(Waker::noop()), cx] {
+            Self::drive(open, driver);
+            let seen = look(&mut waiter(open, driver));
             if seen.is_ready() {
                 return seen;
             }
@@ -366,9 +367,7 @@ impl Answer {
         if come.is_ready() {
             return come;
         }
-        Open::look(&mut self.open, cx, |waiter| {
-            body.as_mut().poll_frame(waiter)
-        })
+        Open::seek(&mut self.open, cx, |cx| body.as_mut().poll_frame(cx))
     }
 }
 

@@ -17,7 +17,7 @@ const BOTH: &[u8] = br#"{"thread_id":"th_1","run_status":{"status":"in_progress"
 /// Whoever polls a call, and how often it was woken by what it did itself meanwhile.
 struct Polled {
     outer: Waker,
-    is_polled: AtomicBool,
+    is_polled: Arc<AtomicBool>,
     woken: Arc<AtomicUsize>,
 }
 
@@ -33,17 +33,19 @@ impl Wake for Polled {
 /// How often a call that runs on this thread alone wakes itself.
 async fn wakes_of_itself(call: impl Future) -> usize {
     let woken = Arc::new(AtomicUsize::new(0));
+    let is_polled = Arc::new(AtomicBool::new(false));
     let mut call = pin!(call);
     poll_fn(|context| {
         let polled = Arc::new(Polled {
             outer: context.waker().clone(),
-            is_polled: AtomicBool::new(true),
+            is_polled: is_polled.clone(),
             woken: woken.clone(),
         });
+        is_polled.store(true, Ordering::Relaxed);
         let outcome = call
             .as_mut()
-            .poll(&mut Context::from_waker(&Waker::from(polled.clone())));
-        polled.is_polled.store(false, Ordering::Relaxed);
+            .poll(&mut Context::from_waker(&Waker::from(polled)));
+        is_polled.store(false, Ordering::Relaxed);
         outcome
     })
     .await;
