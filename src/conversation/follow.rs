@@ -113,7 +113,7 @@ impl Resolver {
 /// Compare-and-swap: the lease is had, and the response is still what the conversation ended with.
 fn claim(followed: &Followed) -> Option<Held> {
     let slot = followed.slot.clone();
-    let lease = slot.lease.clone().try_lock_owned().ok()?;
+    let lease = slot.try_lease()?;
     let is_its_end = slot.look(|branch| {
         let is_tip = branch.tip == followed.tip || is_planted(Bug::AppendsBehind);
         is_tip && branch.open_thread().is_some()

@@ -173,9 +173,8 @@ impl Resolver {
         turn: &Turn,
         hashes: &Hashes,
     ) -> Result<(Decision, Handle, Option<Arc<Slot>>), Unresolved> {
-        let free = |slot: &Arc<Slot>| {
-            slot.lease.try_lock().is_ok() && slot.look(|branch| takes(branch, turn, hashes))
-        };
+        let free =
+            |slot: &Arc<Slot>| !slot.is_leased() && slot.look(|branch| takes(branch, turn, hashes));
         let append = |slot: Arc<Slot>| {
             let known = slot.look(|branch| branch.conversation().cloned());
             let handle = turn.names.handle.clone().or(known);
@@ -393,9 +392,9 @@ impl Resolver {
 
     /// Compare-and-swap: the lease is had, and the tip is still the history.
     fn join(&self, turn: &Turn, hashes: &Hashes, slot: Arc<Slot>) -> Option<Resolved> {
-        let lease = match slot.lease.clone().try_lock_owned() {
-            Err(_) if is_planted(Bug::NoLease) => LeaseLock::default().try_lock_owned().ok()?,
-            lease => lease.ok()?,
+        let lease = match slot.try_lease() {
+            None if is_planted(Bug::NoLease) => LeaseLock::default().try_lock_owned().ok()?,
+            lease => lease?,
         };
         let narrowed = slot.look(|branch| {
             let narrowed = branch.narrow.is_none() && turn.names.narrow.is_some();

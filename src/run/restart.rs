@@ -119,7 +119,7 @@ impl Shared {
             let lease = if is_planted(Bug::LostLease) {
                 LeaseLock::default().try_lock_owned().ok()?
             } else {
-                slot.lease.clone().try_lock_owned().ok()?
+                slot.try_lease()?
             };
             Some(Held { slot, lease })
         });

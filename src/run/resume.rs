@@ -248,7 +248,7 @@ impl Carry {
         };
         let point = point(&self.shared.salt, left, &ending, reading);
         self.run.reach(&point);
-        if let Ok(_lease) = slot.lease.try_lock() {
+        if let Some(_lease) = slot.try_lease() {
             let told = (&ending, reading);
             advance(&self.run, &slot, left, told, point);
         } else {

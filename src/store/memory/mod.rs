@@ -5,6 +5,7 @@ mod order;
 mod points;
 mod restore;
 mod slot;
+mod uses;
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +23,9 @@ use crate::store::record::{self, Turn, TurnId};
 use crate::store::{Branch, BranchId, HandleHash, Lease, State};
 
 use handles::Handles;
-use order::Order;
 use points::Points;
 pub use slot::Slot;
+use uses::Uses;
 
 /// In how many parts a map of what is remembered falls: each is made larger by itself, and even where
 /// there are millions nobody waits long for that.
@@ -56,7 +57,7 @@ pub struct Store {
     links: Mutex<()>,
     next_branch: AtomicU64,
     next_turn: AtomicU64,
-    order: Mutex<Order>,
+    order: Mutex<Uses>,
     bounds: Bounds,
 }
 
@@ -132,7 +133,7 @@ impl Store {
         let slot = self.kept(id)?;
         let old = self.now().since(slot.used()) > self.bounds.max_age;
         // A lease that cannot be had means a run under way.
-        if old && let Ok(_lease) = slot.lease.clone().try_lock_owned() {
+        if old && let Some(_lease) = slot.try_lease() {
             self.forget(id);
             return None;
         }
@@ -143,11 +144,8 @@ impl Store {
     pub fn insert(&self, branch: Branch) -> (Arc<Slot>, Lease) {
         let id = BranchId(self.next_branch.fetch_add(1, Ordering::Relaxed));
         let slot = Slot::new(id, branch, self.now());
-        let lease = slot
-            .lease
-            .clone()
-            .try_lock_owned()
-            .expect("nobody else knows of this lock yet");
+        let lease = slot.try_lease();
+        let lease = lease.expect("nobody else knows of this lock yet");
         self.branches.insert(id, slot.clone());
         self.touch(&slot);
         (slot, lease)
@@ -158,15 +156,15 @@ impl Store {
         let Some((_, slot)) = self.branches.remove(&id) else {
             return;
         };
-        let (branch, last) = {
+        let (branch, seat) = {
             let mut record = slot.lock();
             record.forgotten = true;
             if slot.is_written() {
                 self.backend.queue(record.taken(id));
             }
-            (record.branch(), record.last)
+            (record.branch(), record.seat)
         };
-        self.order().remove(last);
+        self.order().remove(seat, id);
         for point in branch.passed.iter().chain([&branch.tip]) {
             self.points.remove(*point, id);
         }

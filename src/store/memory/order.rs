@@ -1,8 +1,9 @@
-//! Branches in the order of their last use: who makes room, and who is looked at no more for a while.
+//! What the order of their last use decides of branches: who makes room, and who rests.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::uses::Uses;
 use super::{Slot, Store};
 use crate::clock::Moment;
 use crate::store::{BranchId, Lease};
@@ -17,77 +18,23 @@ const EVICTED_AT_ONCE: usize = 128;
 /// rests is read out of its line several times in a turn, and takes a third of the space.
 const AWAKE: usize = 1024;
 
-/// The uses of branches, numbered: several may fall into one moment.
-#[derive(Debug, Default)]
-pub struct Order {
-    /// Each branch once, under the number of its last use.
-    last: BTreeMap<u64, BranchId>,
-    next: u64,
-    /// The last uses of all.
-    recent: VecDeque<(u64, BranchId)>,
-}
+/// How many are put to rest when one is used: busy ones that were passed over may have been woken.
+const RESTED_AT_ONCE: usize = 2;
 
-impl Order {
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
-    /// Notes that a branch is used, unless it is forgotten.
-    fn put_last(&mut self, slot: &Slot, now: Moment) {
-        let number = self.number();
-        let mut record = slot.lock();
-        if record.forgotten {
-            return;
-        }
-        self.last.remove(&record.last);
-        (record.used, record.last) = (now, number);
-        record.wake();
-        drop(record);
-        self.last.insert(number, slot.id);
-        self.recent.push_back((number, slot.id));
-    }
-
-    /// A use that is long enough past, if there is one.
-    fn past(&mut self) -> Option<(u64, BranchId)> {
-        let excess = self.recent.len() > AWAKE;
-        excess.then(|| self.recent.pop_front()).flatten()
-    }
-
-    pub fn remove(&mut self, number: u64) {
-        self.last.remove(&number);
-    }
-
-    /// In the order that they are given in, behind all others.
-    pub fn restore(&mut self, slots: impl IntoIterator<Item = Arc<Slot>>) {
-        let first = self.next + 1;
-        let numbered = (first..).zip(slots).map(|(number, slot)| {
-            slot.lock().last = number;
-            (number, slot.id)
-        });
-        // Filled in one go its nodes are full.
-        let mut restored: BTreeMap<u64, BranchId> = numbered.collect();
-        self.next += restored.len() as u64;
-        self.last.append(&mut restored);
-    }
-}
+/// After how long without use they rest, however few they are.
+const QUIET: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Notes that a branch is used, and makes room for it.
     pub fn touch(&self, slot: &Slot) {
         let now = self.now();
         let mut order = self.order();
-        order.put_last(slot, now);
-        let past = order.past();
+        slot.lock().use_now(&mut order, slot.id, now);
+        let past = [(); RESTED_AT_ONCE].map(|()| past(&mut order));
         let expired = self.expired(&mut order, now);
         drop(order);
-        if let Some((number, id)) = past
-            && let Some(slot) = self.kept(id)
-        {
-            let mut record = slot.lock();
-            if record.last == number {
-                record.rest();
-            }
+        for slot in past.into_iter().flatten().filter_map(|id| self.kept(id)) {
+            slot.lock().rest();
         }
         // Nobody can claim a branch between the decision to forget it and its end.
         for (id, _lease) in expired {
@@ -95,22 +42,43 @@ impl Store {
         }
     }
 
-    pub fn order(&self) -> MutexGuard<'_, Order> {
+    /// Has those rest that have not been used for a while.
+    pub fn settle(&self) {
+        let now = self.now();
+        loop {
+            let mut order = self.order();
+            let Some(first) = order.first_awake() else {
+                return;
+            };
+            let slot = self.kept(first);
+            let used = slot.as_ref().map(|slot| slot.used());
+            if used.is_some_and(|used| now.since(used) < QUIET) {
+                return;
+            }
+            order.rest_first();
+            drop(order);
+            if let Some(slot) = slot {
+                slot.lock().rest();
+            }
+        }
+    }
+
+    pub fn order(&self) -> MutexGuard<'_, Uses> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes out of the order what is too old, or too much, with the leases of those branches. What is
     /// left to do is done at the next uses: nobody waits long for room.
-    fn expired(&self, order: &mut Order, now: Moment) -> Vec<(BranchId, Lease)> {
+    fn expired(&self, order: &mut Uses, now: Moment) -> Vec<(BranchId, Lease)> {
         let mut expired = Vec::new();
-        let mut numbers = Vec::new();
+        let mut gone = Vec::new();
         let mut busy = Vec::new();
-        for (number, id) in &order.last {
+        for (seat, id) in order.iter() {
             if expired.len() == EVICTED_AT_ONCE || busy.len() == BUSY_PASSED_OVER {
                 break;
             }
-            let Some(slot) = self.kept(*id) else {
-                numbers.push(*number);
+            let Some(slot) = self.kept(id) else {
+                gone.push((seat, id));
                 continue;
             };
             let remaining = self.branches.len().saturating_sub(expired.len());
@@ -119,23 +87,82 @@ impl Store {
                 break;
             }
             // A lease that cannot be had means a run under way: it is kept.
-            if let Ok(lease) = slot.lease.clone().try_lock_owned() {
-                numbers.push(*number);
-                expired.push((*id, lease));
+            if let Some(lease) = slot.try_lease() {
+                gone.push((seat, id));
+                expired.push((id, lease));
             } else {
                 busy.push(slot);
             }
         }
-        numbers.into_iter().for_each(|number| order.remove(number));
+        for (seat, id) in gone {
+            order.remove(seat, id);
+        }
         if busy.len() == BUSY_PASSED_OVER {
             // They are looked at again once the others have been.
             for slot in busy {
-                let number = order.number();
-                let before = std::mem::replace(&mut slot.lock().last, number);
-                order.remove(before);
-                order.last.insert(number, slot.id);
+                slot.lock().put_last(order, slot.id);
             }
         }
         expired
+    }
+}
+
+/// One that was not used as lately as enough others. A use that comes before it rests leaves it resting:
+/// the use after that wakes it.
+fn past(order: &mut Uses) -> Option<BranchId> {
+    let excess = order.awake() > AWAKE;
+    excess.then(|| order.rest_first()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::Bounds;
+    use crate::store::backend::Nowhere;
+    use crate::store::memory::slot::tests::branch;
+
+    fn store() -> Store {
+        let bounds = Bounds {
+            max: 10_000,
+            max_age: Duration::from_secs(3600),
+        };
+        Store::new(bounds, Clock::at(Moment(0)), Arc::new(Nowhere))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_used_for_a_while_rests() {
+        let store = store();
+        let rest = |slots: [&Slot; 3]| slots.map(|slot| slot.lock().rests());
+        let [(one, _), (other, _)] = [(); 2].map(|()| store.insert(branch()));
+        advance(QUIET / 2).await;
+        let (last, _) = store.insert(branch());
+        store.touch(&one);
+
+        advance(QUIET / 2 - Duration::from_secs(1)).await;
+        store.settle();
+        assert_eq!(rest([&one, &other, &last]), [false; 3]);
+        advance(Duration::from_secs(1)).await;
+        store.settle();
+        assert_eq!(rest([&one, &other, &last]), [false, true, false]);
+        advance(QUIET).await;
+        store.settle();
+        assert_eq!(rest([&one, &other, &last]), [true; 3]);
+        store.touch(&other);
+        assert_eq!(rest([&one, &other, &last]), [true, false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_those_rest_that_were_used_first() {
+        let store = store();
+        let slots: Vec<_> = (0..=AWAKE).map(|_| store.insert(branch()).0).collect();
+
+        let resting = slots.iter().filter(|slot| slot.lock().rests());
+        let resting: Vec<BranchId> = resting.map(|slot| slot.id).collect();
+        assert_eq!(resting, [slots[0].id]);
     }
 }

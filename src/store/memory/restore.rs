@@ -38,9 +38,11 @@ impl Store {
                     .for_each(|(point, id)| store.points.add(*point, *id))
             },
             || {
-                store
-                    .order()
-                    .restore(branches.into_iter().map(|branch| store.enter(branch)))
+                let mut order = store.order();
+                for branch in branches {
+                    let slot = store.enter(branch);
+                    slot.lock().seat = order.put_resting(slot.id);
+                }
             },
         );
         let (some, others) = handles.split_at(handles.len() / 2);

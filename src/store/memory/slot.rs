@@ -1,20 +1,19 @@
 //! One branch in memory: its record, and what guards it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::uses::{Seat, Uses};
 use super::{put, take};
 use crate::clock::Moment;
 use crate::store::backend::{Table, Write};
 use crate::store::record::{self, Line};
-use crate::store::{Branch, BranchId, LeaseLock, State};
+use crate::store::{Branch, BranchId, Lease, LeaseLock, State};
 
 /// A branch's record, and what guards it.
 #[derive(Debug)]
 pub struct Slot {
     pub id: BranchId,
-    /// Made when it is first asked for: of many branches few are in use.
-    pub lease: LazyLock<LeaseLock>,
     /// Requests that wait for the lease.
     pub waiting: AtomicUsize,
     /// The backend has this branch, and so the handles that lead to it.
@@ -25,9 +24,11 @@ pub struct Slot {
 #[derive(Debug)]
 pub struct Record {
     form: Form,
+    /// Made when it is asked for, and given up when the branch rests: of many branches few are in use.
+    lease: Option<LeaseLock>,
     pub used: Moment,
-    /// The number of its last use.
-    pub last: u64,
+    /// Where it stands in the order of uses.
+    pub seat: Seat,
     pub forgotten: bool,
 }
 
@@ -55,16 +56,32 @@ impl Slot {
     fn with(id: BranchId, form: Form, used: Moment, written: bool) -> Arc<Self> {
         Arc::new(Self {
             id,
-            lease: LazyLock::new(LeaseLock::default),
             waiting: AtomicUsize::new(0),
             written: written.into(),
             record: Mutex::new(Record {
                 form,
+                lease: None,
                 used,
-                last: 0,
+                seat: Seat::default(),
                 forgotten: false,
             }),
         })
+    }
+
+    /// What whoever posts on its thread holds meanwhile.
+    pub fn lease(&self) -> LeaseLock {
+        self.lock().lease.get_or_insert_default().clone()
+    }
+
+    /// The lease, if nobody has it and nobody waits for it.
+    pub fn try_lease(&self) -> Option<Lease> {
+        self.lease().try_lock_owned().ok()
+    }
+
+    pub fn is_leased(&self) -> bool {
+        let record = self.lock();
+        let lease = record.lease.as_ref();
+        lease.is_some_and(|lease| lease.try_lock().is_err())
     }
 
     /// A copy of the record as it is.
@@ -79,10 +96,6 @@ impl Slot {
 
     pub fn used(&self) -> Moment {
         self.lock().used
-    }
-
-    pub fn last_use(&self) -> u64 {
-        self.lock().last
     }
 
     pub fn is_written(&self) -> bool {
@@ -111,7 +124,7 @@ impl Record {
 
     /// Looks at what it is once it is changed. One that rests goes on to rest.
     pub fn change<T>(&mut self, change: impl FnOnce(&mut Branch) -> T) -> T {
-        let rests = matches!(self.form, Form::Resting { .. });
+        let rests = self.rests();
         let changed = change(self.wake());
         if rests {
             self.rest();
@@ -141,6 +154,10 @@ impl Record {
         taken.collect()
     }
 
+    pub fn rests(&self) -> bool {
+        matches!(self.form, Form::Resting { .. })
+    }
+
     fn look<T>(&self, look: impl FnOnce(&Branch) -> T) -> T {
         match &self.form {
             Form::Awake(branch) => look(branch),
@@ -159,8 +176,25 @@ impl Record {
         }
     }
 
+    /// Notes that it is used, unless it is forgotten.
+    pub fn use_now(&mut self, order: &mut Uses, id: BranchId, now: Moment) {
+        if !self.forgotten {
+            self.used = now;
+            self.put_last(order, id);
+            self.wake();
+        }
+    }
+
+    pub fn put_last(&mut self, order: &mut Uses, id: BranchId) {
+        if !self.forgotten {
+            self.seat = order.put_last(self.seat, id);
+        }
+    }
+
     /// Makes it small, unless it holds what is not written down.
     pub fn rest(&mut self) {
+        // Whoever has the lease, or waits for it, has this too; and nobody can ask for it just now.
+        self.lease.take_if(|lease| Arc::strong_count(lease) == 1);
         if let Form::Awake(branch) = &self.form
             && branch.beside.is_none()
             && branch.state != State::Unborn
@@ -173,7 +207,7 @@ impl Record {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::collections::VecDeque;
 
     use super::*;
@@ -181,7 +215,7 @@ mod tests {
     use crate::store::{Passed, Seen};
     use crate::upstream::ThreadId;
 
-    fn branch() -> Branch {
+    pub fn branch() -> Branch {
         Branch {
             tenant: Tenant([1; 32]),
             handles: vec![Handle("one".into()), Handle("other".into())],
@@ -205,7 +239,7 @@ mod tests {
     }
 
     fn rests(slot: &Slot) -> bool {
-        matches!(slot.lock().form, Form::Resting { .. })
+        slot.lock().rests()
     }
 
     #[test]
@@ -228,6 +262,21 @@ mod tests {
             assert_eq!(slot.lock().wake().handles, expected.handles);
             assert!(!rests(&slot));
         }
+    }
+
+    #[test]
+    fn one_that_rests_has_the_lease_that_somebody_holds() {
+        let slot = Slot::new(BranchId(1), branch(), Moment(5));
+        let held = slot.try_lease();
+
+        slot.lock().rest();
+
+        assert!(held.is_some() && slot.is_leased() && slot.try_lease().is_none());
+        drop(held);
+        assert!(!slot.is_leased());
+        slot.lock().rest();
+        assert!(slot.lock().lease.is_none());
+        assert!(slot.try_lease().is_some());
     }
 
     /// Whether a branch rests between its turns or not, the same of it is written when.

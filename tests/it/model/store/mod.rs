@@ -302,7 +302,7 @@ impl Pair {
                 self.model.known[which].leased = false;
             }
             Op::Claim(_) => {
-                let lease = slot.lease.clone().try_lock_owned().ok();
+                let lease = slot.try_lease();
                 assert_eq!(lease.is_none(), self.model.known[which].leased);
                 if lease.is_some() {
                     self.slots[which].1 = lease;
