@@ -269,7 +269,7 @@ impl Decision {
 /// What a dry run tells: the decision, and the text that would be posted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    pub conversation: String,
+    pub conversation: Handle,
     pub decision: Decision,
     /// `None` where nothing would be posted.
     pub posts: Option<String>,

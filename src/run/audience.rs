@@ -83,7 +83,7 @@ impl Run {
             times.left = Some(store.now());
         }
         let place = Place {
-            conversation: turn.conversation.clone(),
+            conversation: Handle(turn.conversation.as_str().into()),
             decision: Decision::Attached,
             is_replay: false,
         };

@@ -20,7 +20,7 @@ use super::{Error, Place};
 use crate::conversation::resolve::Hashes;
 use crate::conversation::transcript::bounded;
 use crate::conversation::{Decision, Turn};
-use crate::ids::{Digest, Fingerprint, Handle, Short};
+use crate::ids::{Digest, Fingerprint, Short};
 use crate::planted::{Bug, is_planted};
 use crate::store::BranchId;
 
@@ -62,7 +62,7 @@ impl Runner {
         }
         let ask = shared.ask(&turn);
         // It belongs to the conversation of the first, and never takes its name.
-        let named = || Handle(place.conversation.as_str().into());
+        let named = || place.conversation.clone();
         turn.names.handle.get_or_insert_with(named);
         let keyed = ask.keyed.as_ref();
         let turnstile = shared.ledger.turnstile(keyed);
@@ -133,7 +133,10 @@ impl Waiting {
             Err(unresolved) => return self.end(unresolved.into()),
         };
         self.run.report(|progress| {
-            progress.place.conversation = resolved.conversation.to_string();
+            progress
+                .place
+                .conversation
+                .clone_from(&resolved.conversation);
         });
         let mut carry = Carry {
             shared: self.shared.clone(),

@@ -28,7 +28,7 @@ impl<'a> Shown<'a> {
     /// whether it has is told by the whole.
     pub fn show(&mut self, text: &str) -> Arc<str> {
         if self.turn.form.is_some() {
-            return Arc::from("");
+            return Arc::default();
         }
         if !text.starts_with(&self.whole) {
             *self = Self::new(self.turn);

@@ -291,7 +291,7 @@ impl Runner {
             decision != Decision::Local && (decision != Decision::Forked || follows.is_none());
         let posts = is_known.then(|| transcript::posted(&lead, &prompt));
         Ok(Plan {
-            conversation: conversation.to_string(),
+            conversation,
             decision,
             posts,
         })
@@ -426,7 +426,7 @@ fn not_resolved(unresolved: Unresolved) -> NotStarted {
     let place = match &unresolved {
         Unresolved::NoConversation(_) | Unresolved::NoResponse(_) => None,
         Unresolved::TooManyWaiting(handle) => Some(Place {
-            conversation: handle.to_string(),
+            conversation: handle.clone(),
             decision: Decision::Appended,
             is_replay: false,
         }),

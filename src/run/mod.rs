@@ -48,6 +48,7 @@ use std::time::Duration;
 use self::share::Full;
 use crate::conversation::resolve::{Resolved, Unresolved};
 use crate::conversation::{Decision, ToolCall};
+use crate::ids::Handle;
 use crate::upstream::Annotation;
 
 /// What a run reports to each of its callers, in order.
@@ -99,7 +100,7 @@ pub enum Finish {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The caller's handle, or the id made here.
-    pub conversation: String,
+    pub conversation: Handle,
     pub decision: Decision,
     /// An `Idempotency-Key` brings back how its turn ended before.
     pub is_replay: bool,
@@ -108,7 +109,7 @@ pub struct Place {
 impl Place {
     pub fn at(resolved: &Resolved) -> Self {
         Self {
-            conversation: resolved.conversation.to_string(),
+            conversation: resolved.conversation.clone(),
             decision: resolved.decision,
             is_replay: false,
         }

@@ -14,7 +14,7 @@ pub struct Progress {
     /// What may be sent of the answer once it is accepted, until it is whole.
     pub text: Arc<str>,
     /// Where each piece of the text ends. All who listen are told the same pieces, whenever they came.
-    pub pieces: Arc<Vec<usize>>,
+    pub pieces: Arc<[usize]>,
     pub polls: u32,
     /// Nobody wants the answer any more: whoever listens is told so, and the run goes on to its end.
     pub withdrawn: bool,
@@ -39,7 +39,7 @@ impl Progress {
         Self {
             place,
             accepted: false,
-            text: Arc::from(""),
+            text: Arc::default(),
             pieces: Arc::default(),
             polls: 0,
             withdrawn: false,
@@ -55,14 +55,15 @@ impl Progress {
         if !text.starts_with(&*self.text) {
             self.pieces = Arc::default();
         }
-        Arc::make_mut(&mut self.pieces).push(text.len());
+        let ends = self.pieces.iter().copied();
+        self.pieces = ends.chain([text.len()]).collect();
         self.text = text;
     }
 
     /// Begins anew where the thread was lost, unless somebody may have been sent of its text.
     pub fn lose(&mut self) {
         if !self.accepted {
-            self.text = Arc::from("");
+            self.text = Arc::default();
             self.pieces = Arc::default();
         }
     }
@@ -78,7 +79,7 @@ impl Progress {
             self.pieces = Arc::default();
         }
         // The answer holds the whole text.
-        self.text = Arc::from("");
+        self.text = Arc::default();
         self.ended = Some(end);
     }
 
@@ -122,10 +123,11 @@ pub fn withdrawn() -> Error {
 mod tests {
     use super::*;
     use crate::conversation::Decision;
+    use crate::ids::Handle;
 
     fn progress(texts: &[&str]) -> Progress {
         let mut progress = Progress::at(Place {
-            conversation: String::new(),
+            conversation: Handle("".into()),
             decision: Decision::Created,
             is_replay: false,
         });
@@ -143,7 +145,7 @@ mod tests {
             (&["ab", "abc", "xy"], &[2]),
             (&[""], &[]),
         ] {
-            assert_eq!(*progress(texts).pieces, pieces, "{texts:?}");
+            assert_eq!(&*progress(texts).pieces, pieces, "{texts:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use super::resume::interrupted;
 use super::subscription::{Seat, Subscription};
 use crate::conversation::{Base, Caller, Turn};
 use crate::form;
-use crate::ids::{ResponseId, Tenant};
+use crate::ids::{Handle, ResponseId, Tenant};
 use crate::planted::{Bug, is_planted};
 use crate::store::record::{Kept, Phase, Point, TurnId};
 use crate::store::{BranchId, Store};
@@ -26,7 +26,7 @@ const SWEPT_AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub struct Stored {
     pub kept: Kept,
-    pub conversation: String,
+    pub conversation: Handle,
     /// A place at its run, which is no request's: nothing is attached to it, and nothing is owed to it.
     pub subscription: Subscription,
     /// Whether its answer is being read from its thread: it will be there in a moment.

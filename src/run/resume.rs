@@ -216,7 +216,10 @@ impl Carry {
         let resolved = resolved.map_err(Error::from)?;
         self.conversation.clone_from(&resolved.conversation);
         self.run.report(|progress| {
-            progress.place.conversation = resolved.conversation.to_string();
+            progress
+                .place
+                .conversation
+                .clone_from(&resolved.conversation);
             progress.place.decision = resolved.decision;
         });
         self.begins = Some(resolved.continuation);

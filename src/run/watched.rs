@@ -110,11 +110,12 @@ mod tests {
 
     use super::*;
     use crate::conversation::Decision;
+    use crate::ids::Handle;
     use crate::run::Place;
 
     fn watched() -> Arc<Watched> {
         Arc::new(Watched::new(Progress::at(Place {
-            conversation: String::new(),
+            conversation: Handle("".into()),
             decision: Decision::Created,
             is_replay: false,
         })))

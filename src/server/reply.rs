@@ -30,7 +30,7 @@ pub fn json(body: String) -> Response {
 
 /// Says which conversation the answer belongs to, and how its thread was found.
 pub fn tell_place(headers: &mut HeaderMap, place: &Place) {
-    tell_conversation(headers, &place.conversation);
+    tell_conversation(headers, &place.conversation.0);
     headers.insert(
         CONVERSATION_DECISION,
         HeaderValue::from_static(place.decision.as_str()),

@@ -57,7 +57,9 @@ pub async fn create(
             echoes.remember(tenant, kept.id, Arc::new(said));
         }
         let place = choices.place();
-        response.conversation = response.conversation.map(|_| place.conversation);
+        response.conversation = response
+            .conversation
+            .map(|_| place.conversation.to_string());
         response
     };
     if is_awaited {
@@ -197,7 +199,7 @@ impl Found {
             model: kept.model.clone(),
             background: kept.background,
             previous: kept.previous,
-            conversation: kept.named.then(|| conversation.clone()),
+            conversation: kept.named.then(|| conversation.to_string()),
             echo: self
                 .said
                 .as_ref()

@@ -255,7 +255,7 @@ impl Waiting {
             is_replay: false,
         };
         let planned = Planned {
-            conversation: place.conversation.clone(),
+            conversation: place.conversation.to_string(),
             decision: decision.as_str(),
             posts,
         };

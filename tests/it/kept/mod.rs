@@ -142,7 +142,7 @@ impl Rig {
             id: place.kept().map(|kept| kept.id),
             answer,
             decision: place.place().decision,
-            conversation: Handle(place.place().conversation.as_str().into()),
+            conversation: place.place().conversation,
         };
         place.delivered();
         told

@@ -19,7 +19,7 @@ async fn a_response_is_found_by_its_id_and_says_what_was_asked() {
 
     assert_eq!(stored.kept.model, "asked-for");
     assert_eq!(stored.kept.created, 1_700_000_000);
-    assert_eq!(stored.conversation, told.conversation.to_string());
+    assert_eq!(stored.conversation, told.conversation);
     assert_eq!(rig.finds(told.id()).await.unwrap(), "first");
 }
 
