@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::task::yield_now;
+
 use super::Error;
 use super::ask::RequestKey;
 use super::audience::Run;
@@ -22,6 +24,10 @@ const RETRIED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How many of the oldest runs are looked at for each that is added.
 const SWEPT_AT_ONCE: usize = 2;
+
+/// How many are looked at in one go where time has passed, and how many in all.
+const SETTLED_AT_ONCE: usize = 64;
+const SETTLED: usize = 4096;
 
 /// How many more are passed over, where there are too many, in the search for one whose answer was
 /// delivered.
@@ -151,11 +157,22 @@ impl Ledger {
 
     pub fn add(&self, run: &Arc<Run>) {
         self.enter(run);
-        for run in self.swept() {
+        for run in self.swept(SWEPT_AT_ONCE) {
             self.forget(&run);
         }
         for run in self.responses.swept(&self.store) {
             self.forget_response(&run);
+        }
+    }
+
+    /// Forgets of the oldest what nothing will be asked of any more, and lets others go on meanwhile.
+    pub async fn settle(&self) {
+        let looked_at = self.order().len().min(SETTLED);
+        for _ in 0..looked_at.div_ceil(SETTLED_AT_ONCE) {
+            for run in self.swept(SETTLED_AT_ONCE) {
+                self.forget(&run);
+            }
+            yield_now().await;
         }
     }
 
@@ -214,11 +231,11 @@ impl Ledger {
         self.order().push_back(run.clone());
     }
 
-    /// Takes out of the order what is to be forgotten.
-    fn swept(&self) -> Vec<Arc<Run>> {
+    /// Takes out of the order what is to be forgotten, where it looks at so many at most.
+    fn swept(&self, most: usize) -> Vec<Arc<Run>> {
         let mut order = self.order();
         let mut swept = Vec::new();
-        for _ in 0..SWEPT_AT_ONCE {
+        for _ in 0..most.min(order.len()) {
             let Some(oldest) = order.pop_front() else {
                 break;
             };

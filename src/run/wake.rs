@@ -30,16 +30,17 @@ impl Wakings {
 
 impl Runner {
     /// Looks at the clocks for as long as it is polled: has every run read its thread soon when the
-    /// machine has slept, and makes small what has not been used for a while.
+    /// machine has slept, and forgets or makes small what has not been used for a while.
     pub async fn watch_clocks(&self, wall: impl Fn() -> Moment) -> Infallible {
         let mut looked = Looked::at(wall());
         loop {
             sleep(LOOKS_EVERY).await;
-            self.0.store.settle();
             if looked.slept(wall()) {
                 info!("the machine has slept, or its clock was set: runs are looked at");
                 self.0.calls.wakings.0.send_replace(());
             }
+            self.0.store.settle();
+            self.0.ledger.settle().await;
         }
     }
 }

@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chaturdata_proxy::clock::Moment;
 use chaturdata_proxy::server::Access;
 use chaturdata_proxy::store::backend::{Backend, Flushed, Table, Write};
 use chaturdata_proxy::upstream::sandbox::script::{Behaviour, Script};
+use tokio::time::sleep;
 
 use super::delta;
 use crate::proxy::{Proxy, Setup};
@@ -130,4 +132,21 @@ async fn a_turn_that_is_answered_at_once_waits_for_the_disk_twice() {
 
         assert_eq!(units.waits.load(Relaxed), waits);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_no_request_can_be_a_retry_of_is_forgotten_though_none_comes() {
+    let (units, proxy) = started();
+    delta(&proxy, "talk").says("hello").await;
+    units.taken();
+    let time_passes = async |wait| {
+        tokio::select! {
+            never = proxy.runner.watch_clocks(Moment::of_wall) => match never {},
+            () = sleep(wait) => units.taken(),
+        }
+    };
+
+    assert_eq!(time_passes(seconds(29)).await, [[Table::Turns]; 0]);
+    assert_eq!(time_passes(seconds(3)).await, [[Table::Turns]]);
+    assert_eq!(time_passes(seconds(60)).await, [[Table::Turns]; 0]);
 }
