@@ -1,6 +1,7 @@
 //! Does what the command line asks for; the one place that picks implementations.
 
 mod access;
+mod caches;
 mod descriptors;
 mod healthcheck;
 pub mod log;

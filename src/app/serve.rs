@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::access::{self, access};
+use super::caches::give_back;
 use super::healthcheck::reachable;
 use super::log::{self, Lines};
 use super::{Start, callers_file, descriptors, parts, state};
@@ -75,7 +76,12 @@ pub fn sandbox(
 
 fn run(lines: &Lines, serving: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(serving);
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = serving => ended,
+            never = give_back() => match never {},
+        }
+    });
     // What still runs after the drain is cut: it must not hold up the exit.
     runtime.shutdown_background();
     lines.finish();

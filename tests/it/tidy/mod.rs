@@ -32,10 +32,11 @@ const HOMES: [(&str, &[&str]); 3] = [
     ("anyhow", &["src/main.rs", "src/cli.rs", "src/app/"]),
 ];
 
-/// Where tasks are spawned: places whose shutdown waits for them, and one whose task closes idle
-/// connections, which may end at any time.
+/// Where tasks are spawned: places whose shutdown waits for them, and two whose tasks may end at any time, as
+/// they close idle connections and empty caches.
 const SPAWNS: [&str; 5] = ["spawn", "spawn_local", "spawn_on", "JoinSet", "TaskTracker"];
-const SPAWNERS: [&str; 4] = [
+const SPAWNERS: [&str; 5] = [
+    "src/app/caches",
     "src/server/listener",
     "src/run/live",
     "src/store/disk",
@@ -165,7 +166,7 @@ const PLANTED: [(&str, &str, &str); 13] = [
     (
         "src/run/x.rs",
         "//! X.\nfn x() {\n    tokio::spawn(y());\n}\n",
-        "src/run/x.rs:3: tasks begin in src/server/listener, src/run/live, src/store/disk, src/upstream/client/pool",
+        "src/run/x.rs:3: tasks begin in src/app/caches, src/server/listener, src/run/live, src/store/disk, src/upstream/client/pool",
     ),
     (
         "src/run/x.rs",
