@@ -1,5 +1,6 @@
-//! What the allocator keeps at hand for each thread is given back once there is little to do: of thousands
-//! of callers that went, a few hundred blocks at hand would keep the pages of all.
+//! What the allocator keeps at hand for each thread that serves is given back once a second while there is
+//! work, and after it: of thousands of callers that went, a few hundred blocks at hand would keep the pages
+//! of all.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -15,7 +16,7 @@ const KEEPS: bool = cfg!(all(target_os = "linux", target_env = "gnu"));
 /// How often it is given back while there is work.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// For how long a worker may have worked since without that being worth a round.
+/// For how long workers may have worked since, each on average, without that being worth a round.
 const LITTLE: Duration = Duration::from_millis(1);
 
 /// How many rounds follow on work: a worker that is asleep or busy may miss one.
@@ -73,8 +74,29 @@ fn empty() {
     {
         use tikv_jemalloc_ctl::{Access as _, AsName as _};
         let enabled = "thread.tcache.enabled\0".name();
-        // Turned off it is emptied. Where the allocator says no, it is as it was.
-        let _ = enabled.write(false);
-        let _ = enabled.write(true);
+        // Turned off it is emptied. Where it was off, it stays so.
+        if let Ok(before) = enabled.update(false) {
+            let _ = enabled.write(before);
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use tikv_jemalloc_ctl::{Access, AsName as _};
+
+    use super::*;
+
+    #[test]
+    fn a_cache_that_was_emptied_is_as_it_was() {
+        let enabled = "thread.tcache.enabled\0".name();
+        for before in [true, false] {
+            enabled.write(before).unwrap();
+
+            empty();
+
+            let after: bool = enabled.read().unwrap();
+            assert_eq!(after, before);
+        }
     }
 }

@@ -41,7 +41,7 @@ impl Waiting {
     pub fn new(slot: Arc<Slot>, depth: usize) -> Option<Self> {
         let taken = slot.waiting.fetch_add(1, Ordering::Relaxed);
         let mut waiting = Self {
-            lease: Box::pin(slot.lease().lock_owned()),
+            lease: Box::pin(slot.lease_lock().lock_owned()),
             slot,
         };
         // The first poll joins the lock's queue; a lease that is had at once is kept for `held`.

@@ -233,6 +233,7 @@ impl Carry {
 
     /// The message on its thread, or what is to be done next.
     async fn append(&self, held: Held) -> Result<There, Step> {
+        self.shared.store.touch(&held.slot);
         let open = held.slot.look(|branch| {
             let thread = branch.open_thread()?;
             Some((thread, branch.told(), branch.seen.clone(), branch.doubted))

@@ -157,7 +157,7 @@ impl Ledger {
 
     pub fn add(&self, run: &Arc<Run>) {
         self.enter(run);
-        for run in self.swept(SWEPT_AT_ONCE) {
+        for run in self.swept() {
             self.forget(&run);
         }
         for run in self.responses.swept(&self.store) {
@@ -167,13 +167,25 @@ impl Ledger {
 
     /// Forgets of the oldest what nothing will be asked of any more, and lets others go on meanwhile.
     pub async fn settle(&self) {
-        let looked_at = self.order().len().min(SETTLED);
-        for _ in 0..looked_at.div_ceil(SETTLED_AT_ONCE) {
-            for run in self.swept(SETTLED_AT_ONCE) {
+        let mut at = 0;
+        while at < self.order().len().min(SETTLED) {
+            let spent = self.spent(at);
+            at += SETTLED_AT_ONCE - spent.len();
+            for run in spent {
                 self.forget(&run);
             }
             yield_now().await;
         }
+    }
+
+    /// Takes what is spent out of the order, from there on. The others stay where they are.
+    fn spent(&self, from: usize) -> Vec<Arc<Run>> {
+        let mut order = self.order();
+        let looked_at = order.iter().enumerate().skip(from).take(SETTLED_AT_ONCE);
+        let spent = looked_at.filter(|(_, run)| self.is_spent(run));
+        let spent: Vec<usize> = spent.map(|(at, _)| at).collect();
+        let taken = spent.into_iter().rev();
+        taken.filter_map(|at| order.remove(at)).collect()
     }
 
     /// Takes up a run that an earlier process has left, unless nothing will be asked of it any more.
@@ -231,11 +243,11 @@ impl Ledger {
         self.order().push_back(run.clone());
     }
 
-    /// Takes out of the order what is to be forgotten, where it looks at so many at most.
-    fn swept(&self, most: usize) -> Vec<Arc<Run>> {
+    /// Takes out of the order what is to be forgotten.
+    fn swept(&self) -> Vec<Arc<Run>> {
         let mut order = self.order();
         let mut swept = Vec::new();
-        for _ in 0..most.min(order.len()) {
+        for _ in 0..SWEPT_AT_ONCE {
             let Some(oldest) = order.pop_front() else {
                 break;
             };

@@ -39,8 +39,13 @@ impl Runner {
                 info!("the machine has slept, or its clock was set: runs are looked at");
                 self.0.calls.wakings.0.send_replace(());
             }
-            self.0.store.settle();
-            self.0.ledger.settle().await;
+            self.settle().await;
         }
+    }
+
+    /// Forgets or makes small what has not been used for a while.
+    pub async fn settle(&self) {
+        self.0.store.settle().await;
+        self.0.ledger.settle().await;
     }
 }

@@ -183,6 +183,7 @@ impl World {
             biased;
             _ = all => {}
             () = self.kill() => {}
+            () = self.settle() => {}
         }
         // Whatever is late arrives.
         sleep(Duration::from_mins(40)).await;
@@ -224,6 +225,14 @@ impl World {
             self.start(content, Moment((1 << 40) + self.age()));
         }
         std::future::pending().await
+    }
+
+    /// Has the proxy forget what has ended, whatever is under way.
+    async fn settle(&self) {
+        loop {
+            sleep(Duration::from_secs(3)).await;
+            self.process().await.runner.settle().await;
+        }
     }
 
     fn start(&self, content: Content, now: Moment) {

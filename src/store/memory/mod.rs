@@ -156,15 +156,15 @@ impl Store {
         let Some((_, slot)) = self.branches.remove(&id) else {
             return;
         };
-        let (branch, seat) = {
+        let (branch, spot) = {
             let mut record = slot.lock();
             record.forgotten = true;
             if slot.is_written() {
                 self.backend.queue(record.taken(id));
             }
-            (record.branch(), record.seat)
+            (record.branch(), record.spot)
         };
-        self.order().remove(seat, id);
+        self.order().remove(spot, id);
         for point in branch.passed.iter().chain([&branch.tip]) {
             self.points.remove(*point, id);
         }

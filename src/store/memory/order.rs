@@ -1,7 +1,10 @@
 //! What the order of their last use decides of branches: who makes room, and who rests.
 
+use std::iter;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::task::yield_now;
 
 use super::uses::Uses;
 use super::{Slot, Store};
@@ -18,8 +21,8 @@ const EVICTED_AT_ONCE: usize = 128;
 /// rests is read out of its line several times in a turn, and takes a third of the space.
 const AWAKE: usize = 1024;
 
-/// How many are put to rest when one is used: busy ones that were passed over may have been woken.
-const RESTED_AT_ONCE: usize = 2;
+/// How many are put to rest in one go where time has passed.
+const SETTLED_AT_ONCE: usize = 64;
 
 /// After how long without use they rest, however few they are.
 const QUIET: Duration = Duration::from_secs(10);
@@ -30,10 +33,10 @@ impl Store {
         let now = self.now();
         let mut order = self.order();
         slot.lock().use_now(&mut order, slot.id, now);
-        let past = [(); RESTED_AT_ONCE].map(|()| past(&mut order));
+        let past: Vec<BranchId> = iter::from_fn(|| past(&mut order)).collect();
         let expired = self.expired(&mut order, now);
         drop(order);
-        for slot in past.into_iter().flatten().filter_map(|id| self.kept(id)) {
+        for slot in past.into_iter().filter_map(|id| self.kept(id)) {
             slot.lock().rest();
         }
         // Nobody can claim a branch between the decision to forget it and its end.
@@ -42,25 +45,34 @@ impl Store {
         }
     }
 
-    /// Has those rest that have not been used for a while.
-    pub fn settle(&self) {
+    /// Has those rest that have not been used for a while, and lets others go on meanwhile.
+    pub async fn settle(&self) {
         let now = self.now();
-        loop {
-            let mut order = self.order();
-            let Some(first) = order.first_awake() else {
-                return;
-            };
-            let slot = self.kept(first);
-            let used = slot.as_ref().map(|slot| slot.used());
-            if used.is_some_and(|used| now.since(used) < QUIET) {
-                return;
-            }
-            order.rest_first();
-            drop(order);
-            if let Some(slot) = slot {
-                slot.lock().rest();
-            }
+        let mut left = self.order().awake();
+        while left > 0 && (0..SETTLED_AT_ONCE).all(|_| self.settle_first(now)) {
+            left = left.saturating_sub(SETTLED_AT_ONCE);
+            yield_now().await;
         }
+    }
+
+    /// Whether the first that is awake was not used for a while, and so rests from here on.
+    fn settle_first(&self, now: Moment) -> bool {
+        let mut order = self.order();
+        let Some(first) = order.first_awake() else {
+            return false;
+        };
+        let slot = self.kept(first);
+        let mut record = slot.as_deref().map(Slot::lock);
+        if let Some(record) = &record
+            && now.since(record.used) < QUIET
+        {
+            return false;
+        }
+        order.rest_first();
+        if let Some(record) = &mut record {
+            record.rest();
+        }
+        true
     }
 
     pub fn order(&self) -> MutexGuard<'_, Uses> {
@@ -73,12 +85,12 @@ impl Store {
         let mut expired = Vec::new();
         let mut gone = Vec::new();
         let mut busy = Vec::new();
-        for (seat, id) in order.iter() {
+        for (spot, id) in order.iter() {
             if expired.len() == EVICTED_AT_ONCE || busy.len() == BUSY_PASSED_OVER {
                 break;
             }
             let Some(slot) = self.kept(id) else {
-                gone.push((seat, id));
+                gone.push((spot, id));
                 continue;
             };
             let remaining = self.branches.len().saturating_sub(expired.len());
@@ -88,14 +100,14 @@ impl Store {
             }
             // A lease that cannot be had means a run under way: it is kept.
             if let Some(lease) = slot.try_lease() {
-                gone.push((seat, id));
+                gone.push((spot, id));
                 expired.push((id, lease));
             } else {
                 busy.push(slot);
             }
         }
-        for (seat, id) in gone {
-            order.remove(seat, id);
+        for (spot, id) in gone {
+            order.remove(spot, id);
         }
         if busy.len() == BUSY_PASSED_OVER {
             // They are looked at again once the others have been.
@@ -144,13 +156,13 @@ mod tests {
         store.touch(&one);
 
         advance(QUIET / 2 - Duration::from_secs(1)).await;
-        store.settle();
+        store.settle().await;
         assert_eq!(rest([&one, &other, &last]), [false; 3]);
         advance(Duration::from_secs(1)).await;
-        store.settle();
+        store.settle().await;
         assert_eq!(rest([&one, &other, &last]), [false, true, false]);
         advance(QUIET).await;
-        store.settle();
+        store.settle().await;
         assert_eq!(rest([&one, &other, &last]), [true; 3]);
         store.touch(&other);
         assert_eq!(rest([&one, &other, &last]), [true, false, true]);

@@ -39,9 +39,10 @@ impl Store {
             },
             || {
                 let mut order = store.order();
+                order.reserve(branches.len());
                 for branch in branches {
                     let slot = store.enter(branch);
-                    slot.lock().seat = order.put_resting(slot.id);
+                    slot.lock().spot = order.put_resting(slot.id);
                 }
             },
         );

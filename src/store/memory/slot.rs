@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::uses::{Seat, Uses};
+use super::uses::{Spot, Uses};
 use super::{put, take};
 use crate::clock::Moment;
 use crate::store::backend::{Table, Write};
@@ -24,11 +24,12 @@ pub struct Slot {
 #[derive(Debug)]
 pub struct Record {
     form: Form,
-    /// Made when it is asked for, and given up when the branch rests: of many branches few are in use.
+    /// Made when it is asked for, and given up when the branch is put to rest and nobody has it: of many
+    /// branches few are in use.
     lease: Option<LeaseLock>,
     pub used: Moment,
     /// Where it stands in the order of uses.
-    pub seat: Seat,
+    pub spot: Spot,
     pub forgotten: bool,
 }
 
@@ -62,20 +63,20 @@ impl Slot {
                 form,
                 lease: None,
                 used,
-                seat: Seat::default(),
+                spot: Spot::default(),
                 forgotten: false,
             }),
         })
     }
 
     /// What whoever posts on its thread holds meanwhile.
-    pub fn lease(&self) -> LeaseLock {
+    pub fn lease_lock(&self) -> LeaseLock {
         self.lock().lease.get_or_insert_default().clone()
     }
 
     /// The lease, if nobody has it and nobody waits for it.
     pub fn try_lease(&self) -> Option<Lease> {
-        self.lease().try_lock_owned().ok()
+        self.lease_lock().try_lock_owned().ok()
     }
 
     pub fn is_leased(&self) -> bool {
@@ -187,7 +188,7 @@ impl Record {
 
     pub fn put_last(&mut self, order: &mut Uses, id: BranchId) {
         if !self.forgotten {
-            self.seat = order.put_last(self.seat, id);
+            self.spot = order.put_last(self.spot, id);
         }
     }
 

@@ -14,9 +14,9 @@ const NONE: BranchId = BranchId(u64::MAX);
 
 /// Where a branch stands. Another may stand there once it is taken out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seat(u32);
+pub struct Spot(u32);
 
-/// All that are awake were used after all that rest.
+/// All that are awake stand behind all that rest.
 #[derive(Debug)]
 pub struct Uses {
     links: Slab<Link>,
@@ -50,28 +50,33 @@ impl Default for Uses {
 }
 
 impl Uses {
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, more: usize) {
+        self.links.reserve(more);
+    }
+
     /// How many are awake.
     pub fn awake(&self) -> usize {
         self.awake
     }
 
     /// Puts a branch behind all others, awake, wherever it stands, if it stands anywhere.
-    pub fn put_last(&mut self, seat: Seat, id: BranchId) -> Seat {
-        let at = if self.stands(seat, id) {
-            self.part(seat.0);
-            seat.0
+    pub fn put_last(&mut self, spot: Spot, id: BranchId) -> Spot {
+        let at = if self.stands(spot, id) {
+            self.part(spot.0);
+            spot.0
         } else {
             self.add(id)
         };
         self.join(at, AWAKE);
-        Seat(at)
+        Spot(at)
     }
 
     /// Puts a new one behind all others that rest.
-    pub fn put_resting(&mut self, id: BranchId) -> Seat {
+    pub fn put_resting(&mut self, id: BranchId) -> Spot {
         let at = self.add(id);
         self.join(at, RESTING);
-        Seat(at)
+        Spot(at)
     }
 
     /// Has the first one that is awake rest.
@@ -83,33 +88,34 @@ impl Uses {
         Some(id)
     }
 
-    pub fn first_awake(&mut self) -> Option<BranchId> {
-        let first = self.link(AWAKE).after;
-        (first != AWAKE).then(|| self.link(first).id)
+    pub fn first_awake(&self) -> Option<BranchId> {
+        let first = self.links.get(AWAKE as usize)?.after;
+        let link = self.links.get(first as usize)?;
+        (first != AWAKE).then_some(link.id)
     }
 
     /// Takes it out, unless that was done before.
-    pub fn remove(&mut self, seat: Seat, id: BranchId) {
-        if self.stands(seat, id) {
-            self.part(seat.0);
-            self.links.remove(seat.0 as usize);
+    pub fn remove(&mut self, spot: Spot, id: BranchId) {
+        if self.stands(spot, id) {
+            self.part(spot.0);
+            self.links.remove(spot.0 as usize);
         }
     }
 
     /// Those that rest, then those that are awake: by their last use.
-    pub fn iter(&self) -> impl Iterator<Item = (Seat, BranchId)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Spot, BranchId)> {
         [RESTING, AWAKE].into_iter().flat_map(move |end| {
             let after = move |at: &u32| {
                 let next = self.links.get(*at as usize)?.after;
                 (next != end).then_some(next)
             };
             let stand = std::iter::successors(after(&end), after);
-            stand.filter_map(|at| Some((Seat(at), self.links.get(at as usize)?.id)))
+            stand.filter_map(|at| Some((Spot(at), self.links.get(at as usize)?.id)))
         })
     }
 
-    fn stands(&self, seat: Seat, id: BranchId) -> bool {
-        let link = self.links.get(seat.0 as usize);
+    fn stands(&self, spot: Spot, id: BranchId) -> bool {
+        let link = self.links.get(spot.0 as usize);
         link.is_some_and(|link| link.id == id)
     }
 
@@ -151,10 +157,13 @@ mod tests {
 
     use super::*;
 
+    const IDS: u64 = 12;
+
     #[derive(Clone, Copy, Debug)]
     enum Op {
         Use(u64),
-        Restore,
+        /// Where it is in neither list.
+        Restore(u64),
         Rest,
         Remove(u64),
         /// By the place that it had before it was taken out.
@@ -163,11 +172,11 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
-            (0..12_u64).prop_map(Op::Use),
-            Just(Op::Restore),
+            (0..IDS).prop_map(Op::Use),
+            (0..IDS).prop_map(Op::Restore),
             Just(Op::Rest),
-            (0..12_u64).prop_map(Op::Remove),
-            (0..12_u64).prop_map(Op::RemoveAgain),
+            (0..IDS).prop_map(Op::Remove),
+            (0..IDS).prop_map(Op::RemoveAgain),
         ]
     }
 
@@ -176,8 +185,7 @@ mod tests {
     struct Model {
         resting: Vec<u64>,
         awake: Vec<u64>,
-        seats: std::collections::HashMap<u64, Seat>,
-        restored: u64,
+        spots: std::collections::HashMap<u64, Spot>,
     }
 
     impl Model {
@@ -187,19 +195,19 @@ mod tests {
         }
 
         fn carry_out(&mut self, uses: &mut Uses, op: Op) {
-            let seat = |model: &Self, id| model.seats.get(&id).copied().unwrap_or_default();
+            let spot = |model: &Self, id| model.spots.get(&id).copied().unwrap_or_default();
             match op {
                 Op::Use(id) => {
-                    let seat = uses.put_last(seat(self, id), BranchId(id));
-                    self.seats.insert(id, seat);
+                    let spot = uses.put_last(spot(self, id), BranchId(id));
+                    self.spots.insert(id, spot);
                     self.take(id);
                     self.awake.push(id);
                 }
-                Op::Restore => {
-                    let id = 100 + self.restored;
-                    self.restored += 1;
-                    self.seats.insert(id, uses.put_resting(BranchId(id)));
-                    self.resting.push(id);
+                Op::Restore(id) => {
+                    if !self.resting.contains(&id) && !self.awake.contains(&id) {
+                        self.spots.insert(id, uses.put_resting(BranchId(id)));
+                        self.resting.push(id);
+                    }
                 }
                 Op::Rest => {
                     let first = (!self.awake.is_empty()).then(|| self.awake.remove(0));
@@ -207,10 +215,10 @@ mod tests {
                     self.resting.extend(first);
                 }
                 Op::Remove(id) | Op::RemoveAgain(id) => {
-                    uses.remove(seat(self, id), BranchId(id));
+                    uses.remove(spot(self, id), BranchId(id));
                     self.take(id);
                     if matches!(op, Op::Remove(_)) {
-                        self.seats.remove(&id);
+                        self.spots.remove(&id);
                     }
                 }
             }
@@ -228,8 +236,8 @@ mod tests {
                 prop_assert_eq!(all, [&model.resting[..], &model.awake].concat());
                 prop_assert_eq!(uses.awake(), model.awake.len());
                 prop_assert_eq!(uses.first_awake(), model.awake.first().copied().map(BranchId));
-                for (seat, id) in uses.iter() {
-                    prop_assert_eq!(Some(&seat), model.seats.get(&id.0));
+                for (spot, id) in uses.iter() {
+                    prop_assert_eq!(Some(&spot), model.spots.get(&id.0));
                 }
             }
         }

@@ -60,6 +60,8 @@ enum Op {
     Forget(Which),
     Find(Which),
     Sleep(u64),
+    /// What was not used for a while rests.
+    Settle,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ fn op() -> impl Strategy<Value = Op> {
         20 => which().prop_map(Op::Forget),
         120 => which().prop_map(Op::Find),
         40 => (1..80_u64).prop_map(Op::Sleep),
+        40 => Just(Op::Settle),
     ]
 }
 
@@ -279,6 +282,7 @@ impl Pair {
                 }
             }
             Op::Sleep(seconds) => self.pass(Duration::from_secs(seconds)).await,
+            Op::Settle => self.store.settle().await,
             Op::Release(which)
             | Op::Claim(which)
             | Op::Forget(which)
