@@ -28,7 +28,7 @@ impl Table {
         Self::Passed,
     ];
 
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Branches => "branches",
             Self::Handles => "handles",

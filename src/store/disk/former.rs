@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 
 use super::records::{self, fault};
-use super::{Facts, Fault, unwritten};
+use super::{Facts, Fault, seal, unwritten};
 use crate::store::backend::Table;
 use crate::store::record::{self, Unreadable};
 use crate::store::{BranchId, HandleHash, HandleRecord};
@@ -125,7 +125,7 @@ pub fn bring_up(db: &Database, facts: &Facts) -> Result<(), Fault> {
     } else {
         None
     };
-    if handles.is_none() && records::begun_by(db)? == Some(records::SCHEMA) {
+    if handles.is_none() && records::begun_by(db)? == Some(seal::SCHEMA) {
         return Ok(());
     }
     let replace = || {
@@ -212,13 +212,13 @@ mod tests {
         ];
         for (key, version, value) in facts {
             let definition = TableDefinition::<&str, &[u8]>::new("meta");
-            let sealed = records::sealed_by(version, "meta", key.as_bytes(), value);
+            let sealed = seal::sealed_by(version, "meta", key.as_bytes(), value);
             let mut meta = transaction.open_table(definition).unwrap();
             meta.insert(key, sealed.as_slice()).unwrap();
         }
         for (version, name, key, value) in records {
             let definition = TableDefinition::<&[u8], &[u8]>::new(name);
-            let sealed = records::sealed_by(version, name, &key, &value);
+            let sealed = seal::sealed_by(version, name, &key, &value);
             let mut table = transaction.open_table(definition).unwrap();
             table.insert(key.as_slice(), sealed.as_slice()).unwrap();
         }
@@ -300,7 +300,7 @@ mod tests {
             records::write(&db, &[&write_on], 5).unwrap();
             db.close().unwrap();
 
-            let (after, _, _db) = opened(&file, records::SCHEMA);
+            let (after, _, _db) = opened(&file, seal::SCHEMA);
             is_what_was_written(&after, created);
             assert_eq!(after.conversations.len(), 1);
         }
@@ -316,7 +316,7 @@ mod tests {
         let meta = transaction.open_table(definition).unwrap();
         for fact in ["schema", "salt", "written"] {
             let stored = meta.get(fact).unwrap().unwrap();
-            assert_eq!(stored.value().first(), Some(&records::SCHEMA), "{fact}");
+            assert_eq!(stored.value().first(), Some(&seal::SCHEMA), "{fact}");
         }
     }
 
@@ -342,7 +342,7 @@ mod tests {
             for (fact, value) in facts {
                 meta.remove(*fact).unwrap();
                 if let Some((version, value)) = value {
-                    let sealed = records::sealed_by(*version, "meta", fact.as_bytes(), value);
+                    let sealed = seal::sealed_by(*version, "meta", fact.as_bytes(), value);
                     meta.insert(*fact, sealed.as_slice()).unwrap();
                 }
             }
@@ -353,13 +353,13 @@ mod tests {
         let (db, facts) = opened()?;
         db.close().unwrap();
         let (_, again) = opened()?;
-        assert_eq!((again.texts, again.schema), (facts.texts, records::SCHEMA));
+        assert_eq!((again.texts, again.schema), (facts.texts, seal::SCHEMA));
         Ok(facts)
     }
 
     #[test]
     fn how_texts_are_hashed_is_said_by_files_of_this_version_and_known_of_earlier_ones() {
-        let texts = |value: &'static [u8]| ("texts", Some((records::SCHEMA, value)));
+        let texts = |value: &'static [u8]| ("texts", Some((seal::SCHEMA, value)));
         let third = [("schema", Some((3, &[][..]))), ("texts", None)];
         for (facts, texts) in [
             (&[][..], Some(TextHash::Highway)),

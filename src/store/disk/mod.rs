@@ -5,6 +5,7 @@ mod former;
 mod held;
 mod records;
 mod reserve;
+mod seal;
 mod upkeep;
 mod writer;
 
@@ -17,7 +18,8 @@ use redb::{Builder, Database, StorageBackend};
 
 pub use folder::{FILE, Folder};
 pub use held::Held;
-pub use records::{Facts, Read, SCHEMA};
+pub use records::{Facts, Read};
+pub use seal::SCHEMA;
 pub use upkeep::{Compacted, Report, TableReport};
 pub use writer::{Disk, Serving};
 

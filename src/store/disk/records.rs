@@ -1,6 +1,5 @@
-//! Records as the file holds them: each with a version and a check of its own, verified on every read.
+//! The tables of the file, and all that is written to them and read.
 
-use std::borrow::Cow;
 use std::mem;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{self, SyncSender};
@@ -11,16 +10,11 @@ use redb::{
     TableDefinition, TableError, WriteTransaction,
 };
 
+use super::seal::{SCHEMA, sealed, verified};
 use super::{Fault, former};
 use crate::ids::TextHash;
 use crate::store::backend::{Table, Write};
 use crate::store::record::Unreadable;
-
-/// The version of what this program writes. Older ones are read.
-pub const SCHEMA: u8 = 5;
-
-/// Before each value: the version, and the check over table, key, version and value.
-const LEAD: usize = 1 + size_of::<u32>();
 
 /// What the file says of itself.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -337,38 +331,6 @@ pub fn transaction(db: &Database) -> Result<WriteTransaction, redb::Error> {
     Ok(transaction)
 }
 
-fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
-    sealed_by(SCHEMA, table, key, value)
-}
-
-pub fn sealed_by(version: u8, table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(LEAD + value.len());
-    sealed.push(version);
-    sealed.extend(check(table, key, version, value).to_le_bytes());
-    sealed.extend(value);
-    sealed
-}
-
-/// The value, if it is what was put under this key of this table.
-fn verified<'a>(table: &str, key: &[u8], stored: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-    let (&version, rest) = stored.split_first()?;
-    let (found, value) = rest.split_first_chunk()?;
-    let expected = check(table, key, version, value);
-    let is_known = (1..=SCHEMA).contains(&version);
-    (is_known && u32::from_le_bytes(*found) == expected)
-        .then(|| former::upgraded(table, version, value))
-}
-
-fn check(table: &str, key: &[u8], version: u8, value: &[u8]) -> u32 {
-    let mut check = crc32fast::Hasher::new();
-    // Led by their lengths, so that nothing can move from one to the next.
-    for part in [table.as_bytes(), key, &[version], value] {
-        check.update(&(part.len() as u64).to_le_bytes());
-        check.update(part);
-    }
-    check.finalize()
-}
-
 /// What an error of the database means for its file.
 pub fn fault(error: impl Into<redb::Error>) -> Fault {
     use std::io::ErrorKind::{InvalidData, UnexpectedEof};
@@ -389,22 +351,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_believed_only_in_its_own_place() {
-        let stored = sealed("turns", b"key", b"value");
-
-        assert_eq!(
-            verified("turns", b"key", &stored),
-            Some(Cow::Borrowed(b"value".as_slice()))
-        );
-        assert_eq!(verified("handles", b"key", &stored), None);
-        assert_eq!(verified("turns", b"yek", &stored), None);
-        assert_eq!(verified("turns", b"key", &stored[..stored.len() - 1]), None);
-        assert_eq!(verified("turns", b"", &[]), None);
-        let moved = [&stored[..], b""].concat();
-        assert_eq!(verified("turn", b"skey", &moved), None);
-    }
-
-    #[test]
     fn of_several_writes_to_one_place_the_last_counts() {
         let write = |table, key: u8, value: Option<u8>| Write {
             table,
@@ -421,17 +367,5 @@ mod tests {
         ];
 
         assert_eq!(last_of_each(&writes), [&writes[1], &writes[4], &writes[5]]);
-    }
-
-    #[test]
-    fn every_flipped_bit_of_a_record_is_seen() {
-        let stored = sealed("turns", b"key", b"a value of some length");
-
-        for bit in 0..8 * stored.len() {
-            let mut flipped = stored.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-
-            assert_eq!(verified("turns", b"key", &flipped), None, "bit {bit}");
-        }
     }
 }
