@@ -131,7 +131,7 @@ impl UnderWay {
     }
 
     fn accepted(&mut self, store: &Store) {
-        let thread = format!("th_{}", self.number);
+        let thread = format!("thread_{:024}", self.number);
         self.turn.phase = Phase::Accepted;
         self.turn.thread = Some(thread.clone());
         store.change_with(&self.slot, Some((self.id, &self.turn)), |branch| {

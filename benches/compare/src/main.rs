@@ -232,7 +232,7 @@ fn measure(
         }
         Mode::Store => {
             let few = [(1000, By::Turns), (20_000, By::Turns)];
-            let most = if quick { 150_000 } else { 1_000_000 };
+            let most = if quick { 250_000 } else { 1_000_000 };
             let most = (arguments.conversations.unwrap_or(most), By::Fill);
             let few = if quick { &few[..1] } else { &few };
             store::run(ground, &[few, &[most]].concat(), bounds)

@@ -29,7 +29,7 @@ use crate::wire;
 /// How many conversations must be there for their sizes to tell anything: the latest 10,000 turns have
 /// records of their own, which weigh much where there are few more conversations than that. A file is up to
 /// twice as long as what is in use of it, since it doubles where there is no room left.
-const SIZED: usize = 150_000;
+const SIZED: usize = 250_000;
 
 /// Turns that are timed.
 const TIMED: usize = 2000;

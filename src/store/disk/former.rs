@@ -361,10 +361,15 @@ mod tests {
     fn how_texts_are_hashed_is_said_by_files_of_this_version_and_known_of_earlier_ones() {
         let texts = |value: &'static [u8]| ("texts", Some((seal::SCHEMA, value)));
         let third = [("schema", Some((3, &[][..]))), ("texts", None)];
+        let fifth = [
+            ("schema", Some((5, &[][..]))),
+            ("texts", Some((5, &b"highway"[..]))),
+        ];
         for (facts, texts) in [
             (&[][..], Some(TextHash::Highway)),
             (&[texts(b"sha256")], Some(TextHash::Sha256)),
             (&third, Some(TextHash::Sha256)),
+            (&fifth, Some(TextHash::Highway)),
             (&[texts(b"md5")], None),
             (&[("texts", None)], None),
         ] {
@@ -385,9 +390,14 @@ mod tests {
         let fourth = [("schema", Some((4, &[][..])))];
 
         changed(&fourth, taken).unwrap();
-        let fifth = changed(&[], taken);
+        for since in [5, seal::SCHEMA] {
+            let later = changed(&[("schema", Some((since, &[][..])))], taken);
 
-        assert!(matches!(fifth, Err(Fault::Damaged(_))), "{fifth:?}");
+            assert!(
+                matches!(later, Err(Fault::Damaged(_))),
+                "{since}: {later:?}"
+            );
+        }
     }
 
     #[test]

@@ -14,8 +14,13 @@ const LEAD: usize = 1 + size_of::<u32>();
 /// The first version whose records say, in the byte after their check, how much of their end is room.
 const ROOM_SINCE: u8 = 6;
 
-/// What grows as turns go on is as long as a multiple of this. A value that keeps its length is written over
-/// where it lies; for a longer one a page is put together anew, and full ones are halved.
+/// What a branch's record, and a turn's, has room for from its beginning, in bytes: its first answer, where
+/// names and ids have up to 40 characters. A value that keeps its length is changed in a copy of its page; for
+/// one of another length the page is put together anew, and halved where it is full.
+const BRANCH: usize = 224;
+const TURN: usize = 320;
+
+/// By how much such a record grows at a time.
 const STEP: usize = 64;
 
 const BRANCHES: &str = Table::Branches.as_str();
@@ -28,32 +33,22 @@ pub fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
 
 /// The same as another version would have it.
 pub fn sealed_by(version: u8, table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
-    let room = match version {
-        ROOM_SINCE.. => Some(room(table, LEAD + 1 + value.len())),
-        _ => None,
-    };
-    let zeros = room.map_or(0, usize::from);
-    let mut sealed = Vec::with_capacity(LEAD + 1 + value.len() + zeros);
-    sealed.extend([version; LEAD]);
-    sealed.extend(room);
-    sealed.extend(value);
-    sealed.resize(sealed.len() + zeros, 0);
-    let (_, rest) = sealed.split_at(LEAD);
-    let check = check(table, key, version, rest);
-    sealed.splice(1..LEAD, check.to_le_bytes());
-    sealed
+    let room = (version >= ROOM_SINCE).then(|| room(table, LEAD + 1 + value.len()));
+    let zeros = vec![0; room.map_or(0, usize::from)];
+    let rest = [room.as_slice(), value, &zeros].concat();
+    let check = check(table, key, version, &rest).to_le_bytes();
+    [&[version][..], &check, &rest].concat()
 }
 
-/// How much room a record of this length has to grow, in bytes. That of a branch, or of a turn, has as much
-/// from its beginning as its first answer takes.
+/// How much room a record of this length has to grow, in bytes.
 fn room(table: &str, length: usize) -> u8 {
     let least = match table {
-        BRANCHES => 3 * STEP,
-        TURNS => 4 * STEP,
+        BRANCHES => BRANCH,
+        TURNS => TURN,
         _ => return 0,
     };
-    let room = length.next_multiple_of(STEP).max(least) - length;
-    u8::try_from(room).unwrap_or_default()
+    let whole = least + length.saturating_sub(least).next_multiple_of(STEP);
+    u8::try_from(whole - length).unwrap_or(u8::MAX)
 }
 
 /// The value, if it is what was put under this key of this table.
@@ -74,10 +69,10 @@ pub fn verified<'a>(table: &str, key: &[u8], stored: &'a [u8]) -> Option<Cow<'a,
     Some(former::upgraded(table, version, value))
 }
 
-fn check(table: &str, key: &[u8], version: u8, value: &[u8]) -> u32 {
+fn check(table: &str, key: &[u8], version: u8, rest: &[u8]) -> u32 {
     let mut check = crc32fast::Hasher::new();
     // Led by their lengths, so that nothing can move from one to the next.
-    for part in [table.as_bytes(), key, &[version], value] {
+    for part in [table.as_bytes(), key, &[version], rest] {
         check.update(&(part.len() as u64).to_le_bytes());
         check.update(part);
     }
@@ -86,7 +81,14 @@ fn check(table: &str, key: &[u8], version: u8, value: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
+    use crate::clock::Moment;
+    use crate::ids::{Fingerprint, Handle, Mark, Tenant};
+    use crate::store::record::{self, Cut, Phase, Times, Turn};
+    use crate::store::{Branch, Passed, Seen, State};
+    use crate::upstream::ThreadId;
 
     #[test]
     fn a_record_is_believed_only_in_its_own_place() {
@@ -107,9 +109,9 @@ mod tests {
     #[test]
     fn a_value_that_grows_keeps_its_length_in_the_file_for_a_while() {
         let lengths = |table: &str| {
-            let values =
-                [0, 70, 185, 186, 187, 249, 250, 251, 314, 315].map(|length| vec![7; length]);
-            values.map(|value| {
+            let values = [0, 64, 218, 219, 282, 283, 314, 315, 378, 379];
+            values.map(|length| {
+                let value = vec![7; length];
                 let stored = sealed(table, b"key", &value);
                 assert_eq!(verified(table, b"key", &stored).as_deref(), Some(&*value));
                 stored.len()
@@ -118,26 +120,116 @@ mod tests {
 
         assert_eq!(
             lengths("branches"),
-            [192, 192, 192, 192, 256, 256, 256, 320, 320, 384]
+            [224, 224, 224, 288, 288, 352, 352, 352, 416, 416]
         );
         assert_eq!(
             lengths("turns"),
-            [256, 256, 256, 256, 256, 256, 256, 320, 320, 384]
+            [261, 320, 320, 320, 320, 320, 320, 384, 384, 448]
         );
         assert_eq!(
             lengths("names"),
-            [6, 76, 191, 192, 193, 255, 256, 257, 320, 321]
+            [6, 70, 224, 225, 288, 289, 320, 321, 384, 385]
         );
+    }
+
+    /// A conversation under a name that the proxy gives, on a thread whose id is as long as they come.
+    fn branch() -> Branch {
+        let thread = format!("thread_{}", "x".repeat(33));
+        let name = format!("conv_{}", "0".repeat(32));
+        Branch {
+            tenant: Tenant([7; 32]),
+            handles: vec![Handle(name.into())],
+            narrow: None,
+            thread: Some(ThreadId(thread.into())),
+            tip: Fingerprint([1; 16]),
+            window: VecDeque::new(),
+            instructions: [2; 32],
+            state: State::Open,
+            seen: None,
+            passed: Passed::default(),
+            doubted: false,
+            origin: None,
+            beside: None,
+            form: None,
+        }
+    }
+
+    #[test]
+    fn a_conversation_takes_as_much_from_its_beginning_as_with_its_first_answer() {
+        let now = Moment(u64::MAX >> 8);
+        let sealed_now = |branch: &Branch| {
+            let value = record::branch(branch, now).unwrap();
+            (value.len(), sealed("branches", &[0; 8], &value).len())
+        };
+        let mut branch = branch();
+        let accepted = sealed_now(&branch);
+        branch.window = VecDeque::from([[3; 8]; 2]);
+        branch.seen = Some(Seen {
+            keys: vec![[4; 8]; 2],
+            total: 2,
+            newest_first: Some(true),
+        });
+        let answered = sealed_now(&branch);
+
+        assert!(answered.0 > accepted.0 + 32, "{accepted:?}, {answered:?}");
+        assert_eq!((accepted.1, answered.1), (BRANCH, BRANCH));
+    }
+
+    #[test]
+    fn a_turn_takes_as_much_from_its_beginning_as_at_its_end() {
+        let branch = branch();
+        let now = Moment(u64::MAX >> 8);
+        let mut turn = Turn {
+            tenant: branch.tenant,
+            request: [3; 32],
+            keyed: Some([4; 32]),
+            conversation: branch.handles[0].to_string(),
+            branch: 100_000,
+            thread: None,
+            posted: Mark([5; 16]),
+            seen: Seen::default(),
+            before: branch.tip,
+            prompted: branch.tip,
+            window: vec![[6; 8]],
+            cut: Cut::At(None),
+            phase: Phase::Intended,
+            times: Times {
+                began: now,
+                ..Times::default()
+            },
+            kept: None,
+        };
+        let sealed_now = |turn: &Turn| {
+            let value = record::turn(turn);
+            (value.len(), sealed("turns", &[0; 8], &value).len())
+        };
+        let intended = sealed_now(&turn);
+        turn.thread = branch.thread.map(|thread| thread.to_string());
+        turn.phase = Phase::Answered([8; 32]);
+        turn.times.ended = Some(now);
+        turn.times.written = Some(now);
+        let told = sealed_now(&turn);
+
+        assert!(told.0 > intended.0 + 64, "{intended:?}, {told:?}");
+        assert_eq!((intended.1, told.1), (TURN, TURN));
     }
 
     #[test]
     fn records_of_every_version_are_read() {
-        for version in 2..=SCHEMA {
-            let stored = sealed_by(version, "branches", b"key", b"value");
+        for version in 1..=SCHEMA {
+            let stored = sealed_by(version, "names", b"key", b"value");
 
-            let found = verified("branches", b"key", &stored);
+            let found = verified("names", b"key", &stored);
             assert_eq!(found.as_deref(), Some(&b"value"[..]), "version {version}");
-            assert_eq!(stored.len() > LEAD + 5, version >= ROOM_SINCE);
+        }
+        // To the byte, as the files have them that there are.
+        for stored in [
+            &b"\x05\x76\x70\xd1\x87value"[..],
+            b"\x06\xbc\xc7\xc3\x9f\x00value",
+            b"\x06\x6a\x03\xdc\x4a\x03value\0\0\0",
+        ] {
+            let found = verified("names", b"key", stored);
+            assert_eq!(found.as_deref(), Some(&b"value"[..]), "{stored:?}");
         }
     }
 
