@@ -27,8 +27,9 @@ use crate::table::{self, median, shown};
 use crate::wire;
 
 /// How many conversations must be there for their sizes to tell anything: the latest 10,000 turns have
-/// records of their own, which weigh much where there are few more conversations than that. A file is up to
-/// twice as long as what is in use of it, since it doubles where there is no room left.
+/// records of their own, and while many turns are written at once more is in use than they leave; both weigh
+/// much where there are few conversations. A file may be twice as long as what was in use at most: it doubles
+/// where there is no room left.
 const SIZED: usize = 250_000;
 
 /// Turns that are timed.

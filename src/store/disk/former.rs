@@ -372,6 +372,7 @@ mod tests {
             (&fifth, Some(TextHash::Highway)),
             (&[texts(b"md5")], None),
             (&[("texts", None)], None),
+            (&[("schema", Some((4, &[][..]))), ("texts", None)], None),
         ] {
             match (with_facts(facts), texts) {
                 (Ok(found), Some(texts)) => assert_eq!(found.texts, texts),

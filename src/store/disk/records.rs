@@ -1,4 +1,4 @@
-//! The tables of the file, and all that is written to them and read.
+//! The tables of the file, what is written to them and read from them.
 
 use std::mem;
 use std::panic::resume_unwind;

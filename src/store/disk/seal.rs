@@ -14,11 +14,11 @@ const LEAD: usize = 1 + size_of::<u32>();
 /// The first version whose records say, in the byte after their check, how much of their end is room.
 const ROOM_SINCE: u8 = 6;
 
-/// What a branch's record, and a turn's, has room for from its beginning, in bytes: its first answer, where
-/// names and ids have up to 40 characters. A value that keeps its length is changed in a copy of its page; for
-/// one of another length the page is put together anew, and halved where it is full.
-const BRANCH: usize = 224;
-const TURN: usize = 320;
+/// What a branch's record, and a turn's, has room for from its beginning, in bytes: the first answer of a plain
+/// conversation whose name and thread's id have up to 40 characters. A value that keeps its length is changed
+/// in a copy of its page; for one of another length the page is put together anew, and halved where it is full.
+const BRANCH_LEAST: usize = 224;
+const TURN_LEAST: usize = 320;
 
 /// By how much such a record grows at a time.
 const STEP: usize = 64;
@@ -33,9 +33,9 @@ pub fn sealed(table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
 
 /// The same as another version would have it.
 pub fn sealed_by(version: u8, table: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
-    let room = (version >= ROOM_SINCE).then(|| room(table, LEAD + 1 + value.len()));
-    let zeros = vec![0; room.map_or(0, usize::from)];
-    let rest = [room.as_slice(), value, &zeros].concat();
+    let spare = (version >= ROOM_SINCE).then(|| room(table, LEAD + 1 + value.len()));
+    let zeros = vec![0; spare.map_or(0, usize::from)];
+    let rest = [spare.as_slice(), value, &zeros].concat();
     let check = check(table, key, version, &rest).to_le_bytes();
     [&[version][..], &check, &rest].concat()
 }
@@ -43,8 +43,8 @@ pub fn sealed_by(version: u8, table: &str, key: &[u8], value: &[u8]) -> Vec<u8> 
 /// How much room a record of this length has to grow, in bytes.
 fn room(table: &str, length: usize) -> u8 {
     let least = match table {
-        BRANCHES => BRANCH,
-        TURNS => TURN,
+        BRANCHES => BRANCH_LEAST,
+        TURNS => TURN_LEAST,
         _ => return 0,
     };
     let whole = least + length.saturating_sub(least).next_multiple_of(STEP);
@@ -132,10 +132,10 @@ mod tests {
         );
     }
 
-    /// A conversation under a name that the proxy gives, on a thread whose id is as long as they come.
+    /// A conversation whose name and whose thread's id are as long as there is room for.
     fn branch() -> Branch {
-        let thread = format!("thread_{}", "x".repeat(33));
-        let name = format!("conv_{}", "0".repeat(32));
+        let thread = format!("thread_{}", "1".repeat(33));
+        let name = format!("conv_{}", "0".repeat(35));
         Branch {
             tenant: Tenant([7; 32]),
             handles: vec![Handle(name.into())],
@@ -172,7 +172,7 @@ mod tests {
         let answered = sealed_now(&branch);
 
         assert!(answered.0 > accepted.0 + 32, "{accepted:?}, {answered:?}");
-        assert_eq!((accepted.1, answered.1), (BRANCH, BRANCH));
+        assert_eq!((accepted.1, answered.1), (BRANCH_LEAST, BRANCH_LEAST));
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
         let told = sealed_now(&turn);
 
         assert!(told.0 > intended.0 + 64, "{intended:?}, {told:?}");
-        assert_eq!((intended.1, told.1), (TURN, TURN));
+        assert_eq!((intended.1, told.1), (TURN_LEAST, TURN_LEAST));
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
             let found = verified("names", b"key", &stored);
             assert_eq!(found.as_deref(), Some(&b"value"[..]), "version {version}");
         }
-        // To the byte, as the files have them that there are.
+        // To the byte, as files have them; and with room, whatever its table.
         for stored in [
             &b"\x05\x76\x70\xd1\x87value"[..],
             b"\x06\xbc\xc7\xc3\x9f\x00value",
@@ -231,6 +231,8 @@ mod tests {
             let found = verified("names", b"key", stored);
             assert_eq!(found.as_deref(), Some(&b"value"[..]), "{stored:?}");
         }
+        let stored = sealed("names", b"key", b"value");
+        assert_eq!(stored, b"\x06\xbc\xc7\xc3\x9f\x00value");
     }
 
     #[test]
