@@ -1,5 +1,5 @@
-//! A state that the second version of the file has left: `second.redb`, with fourteen conversations of the
-//! sandbox in it. And the records that fuzzing begins with, which go out of date like it.
+//! States that earlier versions of the file have left, with conversations of the sandbox in them: `second.redb`
+//! and `fifth.redb`. And the records that fuzzing begins with, which go out of date like them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +15,9 @@ use super::{Contents, open};
 
 pub const SECOND: &[u8] = include_bytes!("second.redb");
 
+/// Compacted. One of its conversations has so many turns that their tips do not all fit beside its own.
+const FIFTH: &[u8] = include_bytes!("fifth.redb");
+
 pub fn second() -> (Vec<u8>, Contents) {
     let (_, contents) = open(Medium::of(SECOND.to_vec())).unwrap();
     (SECOND.to_vec(), contents)
@@ -22,24 +25,36 @@ pub fn second() -> (Vec<u8>, Contents) {
 
 #[test]
 fn the_second_version_is_found_whole_and_becomes_this_one() {
-    let medium = Medium::of(SECOND.to_vec());
+    becomes_this_one(SECOND, 2, [13, 13, 13, 1, 1, 0]);
+}
+
+#[test]
+fn the_fifth_version_is_found_whole_and_becomes_this_one() {
+    becomes_this_one(FIFTH, 5, [8, 8, 5, 1, 1, 1]);
+}
+
+/// What a version has left, with so many records in each table.
+fn becomes_this_one(left: &[u8], schema: u8, counts: [usize; 6]) {
+    let medium = Medium::of(left.to_vec());
     let (before, contents) = open(medium.clone()).unwrap();
     let facts = (before.facts.schema, before.facts.salt);
     drop(before);
     let (after, again) = open(Medium::of(medium.bytes())).unwrap();
 
-    assert_eq!(facts, (2, after.facts.salt));
+    assert_eq!(facts, (schema, after.facts.salt));
     assert_eq!(after.facts.schema, SCHEMA);
     assert_eq!(contents, again);
     let count = |wanted| {
-        contents
-            .keys()
-            .filter(|(table, _)| *table == wanted)
-            .count()
+        let tables = contents.keys().map(|(table, _)| *table);
+        tables.filter(|table| *table == wanted).count()
     };
-    assert_eq!(Table::ALL.map(count), [13, 13, 13, 1, 1, 0]);
+    assert_eq!(Table::ALL.map(count), counts);
+    names_lead_to_branches(&contents);
+}
+
+fn names_lead_to_branches(contents: &Contents) {
     let mut restored = Restored::default();
-    for ((table, key), value) in &contents {
+    for ((table, key), value) in contents {
         restored.take(*table, key, value).unwrap();
     }
     let handles: BTreeMap<_, _> = restored.handles.into_iter().collect();
