@@ -1,6 +1,5 @@
 //! Finds the thread that a turn continues, and claims it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +11,7 @@ use super::{Base, Decision, Message, Turn};
 use crate::config::SideCalls;
 use crate::ids::{Digest, Fingerprint, Handle, ResponseId};
 use crate::planted::{Bug, is_planted};
-use crate::store::{Branch, HandleRecord, LeaseLock, Passed, Slot, State, Store};
+use crate::store::{Branch, HandleRecord, LeaseLock, Slot, State, Store};
 
 /// How often a request tries again that another one was faster than.
 const CLAIMS: usize = 4;
@@ -441,20 +440,10 @@ impl Resolver {
     fn newborn(&self, turn: &Turn, hashes: &Hashes) -> Branch {
         let seed = Fingerprint::seed(&self.salt, &turn.caller.tenant, &turn.model, &turn.names);
         let mut branch = Branch {
-            tenant: turn.caller.tenant,
-            handles: Vec::new(),
             narrow: turn.names.narrow.clone(),
-            thread: None,
-            tip: seed,
-            window: VecDeque::new(),
-            instructions: hashes.instructions,
-            state: State::Unborn,
-            seen: None,
-            passed: Passed::default(),
-            doubted: false,
-            origin: None,
             beside: turn.names.handle.clone().filter(|_| turn.choice > 0),
             form: hashes.form,
+            ..Branch::unborn(turn.caller.tenant, seed, hashes.instructions)
         };
         branch.advance(hashes.roll, &hashes.history);
         branch

@@ -122,6 +122,26 @@ impl HandleHash {
 }
 
 impl Branch {
+    /// One whose first message is still to be posted. Nothing leads to it yet.
+    pub fn unborn(tenant: Tenant, tip: Fingerprint, instructions: Digest) -> Self {
+        Self {
+            tenant,
+            handles: Vec::new(),
+            narrow: None,
+            thread: None,
+            tip,
+            window: VecDeque::new(),
+            instructions,
+            state: State::Unborn,
+            seen: None,
+            passed: Passed::default(),
+            doubted: false,
+            origin: None,
+            beside: None,
+            form: None,
+        }
+    }
+
     /// The thread, where it may be posted to.
     pub fn open_thread(&self) -> Option<ThreadId> {
         match self.state {

@@ -12,7 +12,7 @@ use chaturdata_proxy::conversation::salt::Salt;
 use chaturdata_proxy::ids::{Digest, Fingerprint, Handle, Mark, Tenant, cut};
 use chaturdata_proxy::store::disk::Disk;
 use chaturdata_proxy::store::record::{Cut, Phase, Times, Turn, TurnId};
-use chaturdata_proxy::store::{Bounds, Branch, Lease, Passed, Seen, Slot, State, Store};
+use chaturdata_proxy::store::{Bounds, Branch, Lease, Seen, Slot, State, Store};
 use chaturdata_proxy::upstream::ThreadId;
 
 use crate::rig::KEY;
@@ -79,22 +79,8 @@ impl UnderWay {
     fn begin(store: &Store, salt: &Salt, tenant: Tenant, (number, name): (usize, String)) -> Self {
         let hash = |what: &'static str| salt.hash(what, [number.to_le_bytes().as_slice()]);
         let point = |what| Fingerprint(cut(&hash(what)));
-        let (slot, lease) = store.insert(Branch {
-            tenant,
-            handles: Vec::new(),
-            narrow: None,
-            thread: None,
-            tip: point("seed"),
-            window: VecDeque::new(),
-            instructions: hash("instructions"),
-            state: State::Unborn,
-            seen: None,
-            passed: Passed::default(),
-            doubted: false,
-            origin: None,
-            beside: None,
-            form: None,
-        });
+        let branch = Branch::unborn(tenant, point("seed"), hash("instructions"));
+        let (slot, lease) = store.insert(branch);
         let handle = Handle(name.into());
         store.claim_handle(&handle, &slot, true);
         let digests = [hash("prompt"), hash("answer")];

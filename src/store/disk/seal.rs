@@ -87,7 +87,7 @@ mod tests {
     use crate::clock::Moment;
     use crate::ids::{Fingerprint, Handle, Mark, Tenant};
     use crate::store::record::{self, Cut, Phase, Times, Turn};
-    use crate::store::{Branch, Passed, Seen, State};
+    use crate::store::{Branch, Seen, State};
     use crate::upstream::ThreadId;
 
     #[test]
@@ -137,20 +137,10 @@ mod tests {
         let thread = format!("thread_{}", "1".repeat(33));
         let name = format!("conv_{}", "0".repeat(35));
         Branch {
-            tenant: Tenant([7; 32]),
             handles: vec![Handle(name.into())],
-            narrow: None,
             thread: Some(ThreadId(thread.into())),
-            tip: Fingerprint([1; 16]),
-            window: VecDeque::new(),
-            instructions: [2; 32],
             state: State::Open,
-            seen: None,
-            passed: Passed::default(),
-            doubted: false,
-            origin: None,
-            beside: None,
-            form: None,
+            ..Branch::unborn(Tenant([7; 32]), Fingerprint([1; 16]), [2; 32])
         }
     }
 

@@ -8,7 +8,7 @@ use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::ids::{Handle, Tenant};
 use chaturdata_proxy::store::backend::{Nowhere, Table};
 use chaturdata_proxy::store::{
-    Bounds, Branch, BranchId, HandleHash, HandleRecord, Passed, Restored, State, Store, record,
+    Bounds, Branch, BranchId, HandleHash, HandleRecord, Restored, State, Store, record,
 };
 use chaturdata_proxy::upstream::ThreadId;
 use tokio::time::advance;
@@ -31,20 +31,12 @@ fn name(number: usize) -> Handle {
 
 fn branch(number: usize) -> Branch {
     Branch {
-        tenant: Tenant([1; 32]),
         handles: vec![name(number)],
         narrow: Some(format!("chat {number}")),
         thread: Some(ThreadId(format!("th_{number}").into())),
-        tip: fingerprint(number),
         window: VecDeque::from([[1; 8], [2; 8]]),
-        instructions: [3; 32],
         state: State::Open,
-        seen: None,
-        passed: Passed::default(),
-        doubted: false,
-        beside: None,
-        origin: None,
-        form: None,
+        ..Branch::unborn(Tenant([1; 32]), fingerprint(number), [3; 32])
     }
 }
 

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use chaturdata_proxy::clock::{Clock, Moment};
 use chaturdata_proxy::ids::{Fingerprint, Handle, Tenant};
-use chaturdata_proxy::store::{
-    Bounds, Branch, HandleKey, Lease, PASSED, Passed, Slot, State, Store,
-};
+use chaturdata_proxy::store::{Bounds, Branch, HandleKey, Lease, PASSED, Slot, Store};
 use chaturdata_proxy::upstream::ThreadId;
 use proptest::prelude::*;
 use tokio::time::advance;
@@ -416,20 +414,8 @@ fn key(tenant: u8, name: u8) -> HandleKey {
 
 fn branch(tenant: u8) -> Branch {
     Branch {
-        tenant: Tenant([tenant; 32]),
-        handles: Vec::new(),
-        narrow: None,
         thread: Some(ThreadId("th_1".into())),
-        tip: Fingerprint([0; 16]),
-        window: VecDeque::new(),
-        instructions: [0; 32],
-        state: State::Unborn,
-        seen: None,
-        passed: Passed::default(),
-        doubted: false,
-        beside: None,
-        origin: None,
-        form: None,
+        ..Branch::unborn(Tenant([tenant; 32]), Fingerprint([0; 16]), [0; 32])
     }
 }
 
