@@ -144,13 +144,13 @@ fn counts(config: &Config) -> Result<(), Fault> {
         1..=10_000_000,
         count,
     )?;
-    within("run.queue", run.queue, 0..=1_000, count)?;
-    let repairs = std::convert::identity::<u32>;
+    let small = std::convert::identity::<u32>;
+    within("run.queue", run.queue, 0..=1_000, small)?;
     within(
         "structured.repairs",
         config.structured.repairs,
         0..=3,
-        repairs,
+        small,
     )?;
     for (key, value) in [
         ("server.max_waiting", server.max_waiting),

@@ -157,7 +157,7 @@ pub struct Run {
     #[serde(deserialize_with = "values::duration")]
     pub limit: Duration,
     /// Requests that may wait for one conversation.
-    pub queue: usize,
+    pub queue: u32,
     /// Runs under way, whether anybody waits for them or not.
     pub max_active: usize,
     pub max_active_per_key: usize,

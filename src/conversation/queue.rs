@@ -38,7 +38,7 @@ impl Drop for Waiting {
 
 impl Waiting {
     /// Takes the last place in the queue for a branch, in the order of calls.
-    pub fn new(slot: Arc<Slot>, depth: usize) -> Option<Self> {
+    pub fn new(slot: Arc<Slot>, depth: u32) -> Option<Self> {
         let taken = slot.waiting.fetch_add(1, Ordering::Relaxed);
         let mut waiting = Self {
             lease: Box::pin(slot.lease_lock().lock_owned()),

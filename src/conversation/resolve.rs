@@ -26,7 +26,7 @@ pub struct Resolver {
     pub store: Arc<Store>,
     side_calls: SideCalls,
     /// Requests that may wait for one conversation.
-    queue: usize,
+    queue: u32,
     minted: AtomicU64,
 }
 
@@ -119,7 +119,7 @@ impl Hashes {
 }
 
 impl Resolver {
-    pub fn new(secrets: Secrets, store: Arc<Store>, side_calls: SideCalls, queue: usize) -> Self {
+    pub fn new(secrets: Secrets, store: Arc<Store>, side_calls: SideCalls, queue: u32) -> Self {
         Self {
             salt: secrets.salt,
             ids: secrets.ids,

@@ -28,8 +28,9 @@ pub use slot::Slot;
 use uses::Uses;
 
 /// In how many parts a map of what is remembered falls: each is made larger by itself, and even where
-/// there are millions nobody waits long for that.
-const PARTS: usize = 64;
+/// there are millions nobody waits long for that. Of many small ones each would keep a page of its own,
+/// in which everything else came and went.
+const PARTS: usize = 16;
 
 fn in_parts<K: Eq + Hash, V>(room: usize) -> ByOurs<K, V> {
     DashMap::with_capacity_and_hasher_and_shard_amount(room, Default::default(), PARTS)

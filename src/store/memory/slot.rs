@@ -1,6 +1,6 @@
 //! One branch in memory: its record, and what guards it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::uses::{Spot, Uses};
@@ -10,12 +10,12 @@ use crate::store::backend::{Table, Write};
 use crate::store::record::{self, Line};
 use crate::store::{Branch, BranchId, Lease, LeaseLock, State};
 
-/// A branch's record, and what guards it.
+/// A branch's record, and what guards it. There may be millions, and they outlive what is made beside them.
 #[derive(Debug)]
 pub struct Slot {
     pub id: BranchId,
     /// Requests that wait for the lease.
-    pub waiting: AtomicUsize,
+    pub waiting: AtomicU32,
     /// The backend has this branch, and so the handles that lead to it.
     written: AtomicBool,
     record: Mutex<Record>,
@@ -57,7 +57,7 @@ impl Slot {
     fn with(id: BranchId, form: Form, used: Moment, written: bool) -> Arc<Self> {
         Arc::new(Self {
             id,
-            waiting: AtomicUsize::new(0),
+            waiting: AtomicU32::new(0),
             written: written.into(),
             record: Mutex::new(Record {
                 form,
@@ -241,6 +241,17 @@ pub mod tests {
 
     fn rests(slot: &Slot) -> bool {
         slot.lock().rests()
+    }
+
+    /// Of the allocator's next size, 112, a caller who waits needs several: pages full of those would be kept
+    /// for one slot each, once the callers are gone.
+    #[test]
+    fn one_takes_little_room() {
+        let counts = size_of::<[usize; 2]>();
+
+        let room = size_of::<Slot>() + counts;
+
+        assert!(room <= 96, "{room}");
     }
 
     #[test]

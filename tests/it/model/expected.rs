@@ -59,7 +59,7 @@ pub struct Branch {
     pub passed: Vec<usize>,
     pub state: State,
     pub leased: bool,
-    pub waiting: usize,
+    pub waiting: u32,
 }
 
 /// All that is known.

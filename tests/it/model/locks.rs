@@ -32,7 +32,7 @@ use super::paused;
 use super::resolver::{resolver, turn, unbounded};
 
 /// Requests at the same time.
-const CROWD: usize = 6;
+const CROWD: u32 = 6;
 
 fn schedules(count: u64) -> std::ops::Range<u64> {
     match std::env::var_os("FULL") {
@@ -205,7 +205,10 @@ fn whoever_waits_for_a_conversation_gets_it_in_the_order_of_asking() {
         assert!(ended.is_ready(), "seed {seed}: a wake-up was lost");
         let order = order.take();
         assert!(order.is_sorted(), "seed {seed}: {order:?}");
-        assert!(!all || order.len() == CROWD, "seed {seed}: {order:?}");
+        assert!(
+            !all || order.len() == CROWD as usize,
+            "seed {seed}: {order:?}"
+        );
         let resolved = resolver.resolve(&delta, &hashes(0)).unwrap();
         let Continuation::Wait(waiting) = resolved.continuation else {
             panic!("seed {seed}: the conversation is forgotten");

@@ -30,7 +30,7 @@ use super::ops::{How, Name, Op, Past, op};
 use super::{cases, paused};
 
 /// Requests that may wait for one conversation.
-pub const QUEUE: usize = 2;
+pub const QUEUE: u32 = 2;
 
 /// A branch that a run holds, or will hold once those before it are through.
 struct Run {
@@ -398,7 +398,7 @@ pub fn unbounded() -> Arc<Store> {
     Arc::new(Store::new(bounds, Clock::at(Moment(0)), Arc::new(Nowhere)))
 }
 
-pub fn resolver(salt: &Salt, store: &Arc<Store>, queue: usize) -> Resolver {
+pub fn resolver(salt: &Salt, store: &Arc<Store>, queue: u32) -> Resolver {
     let secrets = Secrets {
         salt: salt.clone(),
         ids: salt.clone(),
