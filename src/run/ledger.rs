@@ -19,8 +19,9 @@ use crate::store::Store;
 /// How long an `Idempotency-Key` is kept.
 pub const KEYED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A retry that says so may still attach to an answer that was written out so long ago.
-const RETRIED_WITHIN: Duration = Duration::from_secs(30);
+/// A retry that says so may still attach to an answer that was written out so long ago: clients wait for
+/// seconds. Half a minute after thousands were answered the system has back what was kept for this.
+const RETRIED_WITHIN: Duration = Duration::from_secs(25);
 
 /// How many of the oldest runs are looked at for each that is added.
 const SWEPT_AT_ONCE: usize = 2;

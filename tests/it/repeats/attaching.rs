@@ -146,11 +146,11 @@ async fn what_was_delivered_and_is_asked_again_is_a_regeneration() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_marked_retry_gets_what_was_written_out_under_half_a_minute_ago() {
+async fn a_marked_retry_gets_what_was_written_out_under_25_seconds_ago() {
     for (later, text, by) in [
         (0, "first answer", "attached"),
-        (29, "first answer", "attached"),
-        (31, "second answer", "created"),
+        (24, "first answer", "attached"),
+        (26, "second answer", "created"),
     ] {
         let proxy = two_answers(1);
 
@@ -355,7 +355,7 @@ async fn a_retry_that_was_cut_amid_a_second_reading_may_come_again() {
     let proxy = two_answers(0);
 
     expect(&proxy, asked(&proxy), "first answer", "created").await;
-    sleep(seconds(25)).await;
+    sleep(seconds(20)).await;
     drop(proxy.send(retried(&proxy)).await);
     sleep(seconds(10)).await;
     // Other turns sweep what is no longer needed.

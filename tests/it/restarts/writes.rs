@@ -146,7 +146,7 @@ async fn a_turn_that_no_request_can_be_a_retry_of_is_forgotten_though_none_comes
         }
     };
 
-    assert_eq!(time_passes(seconds(29)).await, [[Table::Turns]; 0]);
+    assert_eq!(time_passes(seconds(24)).await, [[Table::Turns]; 0]);
     assert_eq!(time_passes(seconds(3)).await, [[Table::Turns]]);
     assert_eq!(time_passes(seconds(60)).await, [[Table::Turns]; 0]);
 }
