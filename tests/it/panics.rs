@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use chaturdata_proxy::secret::Secret;
 use chaturdata_proxy::store::backend::{Backend, Table, Unwritten, Write};
@@ -14,6 +15,7 @@ use chaturdata_proxy::upstream::{
 };
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
+use tokio::time::sleep;
 
 use crate::proxy::{Proxy, Setup};
 use crate::talk::{Talk, decision, said, soon, told};
@@ -94,31 +96,38 @@ impl StorageBackend for Explodes {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_writer_that_panics_degrades_the_state_and_leaves_nobody_waiting() {
-    let explodes = Arc::new(AtomicBool::new(false));
-    let storage = Explodes(InMemoryBackend::new(), Arc::clone(&explodes));
-    let opened = Disk::open_on(storage, &mut |_, _, _| Ok(())).unwrap();
-    let disk = opened.disk;
-    let record = || {
-        vec![Write {
-            table: Table::Turns,
-            key: vec![1],
-            value: Some(vec![2]),
-        }]
-    };
-    let used = async {
-        disk.queue(record());
-        let before = disk.flushed().await;
-        explodes.store(true, Ordering::Relaxed);
-        disk.queue(record());
-        let after = disk.flushed().await;
-        let degraded = disk.is_degraded();
-        disk.close().await;
-        (before, after, degraded)
-    };
+    // The journal, and the database, which has what has rested there for a while.
+    for (planted, after) in [([true, false], Err(Unwritten)), ([false, true], Ok(()))] {
+        let explodes = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let [journal, database] = explodes
+            .each_ref()
+            .map(|explodes| Explodes(InMemoryBackend::new(), Arc::clone(explodes)));
+        let opened = Disk::open_on(database, (journal, 1 << 16), &mut |_, _, _| Ok(())).unwrap();
+        let disk = opened.disk;
+        let written = async || {
+            disk.queue(vec![Write {
+                table: Table::Turns,
+                key: vec![1],
+                value: Some(vec![2]),
+            }]);
+            disk.flushed().await
+        };
+        let used = async {
+            let before = written().await;
+            for (explodes, planted) in explodes.iter().zip(planted) {
+                explodes.store(planted, Ordering::Relaxed);
+            }
+            let later = written().await;
+            sleep(Duration::from_secs(10)).await;
+            let (degraded, in_the_end) = (disk.is_degraded(), written().await);
+            disk.close().await;
+            (before, later, degraded, in_the_end)
+        };
 
-    let (went, ()) = tokio::join!(used, opened.serving);
+        let (went, ()) = tokio::join!(used, opened.serving);
 
-    assert_eq!(went, (Ok(()), Err(Unwritten), true));
+        assert_eq!(went, (Ok(()), after, true, Err(Unwritten)), "{planted:?}");
+    }
 }

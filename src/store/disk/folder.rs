@@ -13,6 +13,9 @@ use crate::store::private::{private_dir, private_file, sync_dir};
 /// The state's file in its folder.
 pub const FILE: &str = "state.redb";
 
+/// What the state's file does not have yet, while a process writes to it or after one was killed.
+const JOURNAL: &str = "state.journal";
+
 /// Held by the process that uses the state, and empty. The state's own file may be replaced.
 const LOCK: &str = "state.lock";
 
@@ -102,6 +105,8 @@ impl Folder {
         if self.is_used()? {
             return Ok(false);
         }
+        // One that is left belongs to a state that is gone.
+        self.remove_journal();
         let made = super::fresh().and_then(|facts| self.replace(&facts, |_| Ok(())));
         made.map_err(|error| self.error(error))?;
         Ok(true)
@@ -152,6 +157,39 @@ impl Folder {
         self.opened(OpenOptions::new().read(true))
     }
 
+    /// The journal, to be read and written: an empty one where there is none, which is in its folder for good.
+    pub fn journal(&self) -> Result<FileBackend, Error> {
+        let path = self.journal_path();
+        let file = private_file().read(true).truncate(false).open(path);
+        let file = file.and_then(|file| sync_dir(&self.dir).map(|()| file));
+        self.journal_in(file.map_err(Fault::Unwritable))
+    }
+
+    /// The journal, to be read, where there is one.
+    pub fn journal_to_read(&self) -> Result<Option<FileBackend>, Error> {
+        match File::open(self.journal_path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            file => Ok(Some(self.journal_in(file.map_err(Fault::Unreadable))?)),
+        }
+    }
+
+    /// What is in it is in the state's file too, or is not wanted any more.
+    pub fn remove_journal(&self) {
+        let _ = fs::remove_file(self.journal_path());
+    }
+
+    fn journal_in(&self, file: Result<File, Fault>) -> Result<FileBackend, Error> {
+        let file = file.and_then(|file| FileBackend::new(file).map_err(super::fault));
+        file.map_err(|fault| Error {
+            path: self.journal_path(),
+            fault,
+        })
+    }
+
+    fn journal_path(&self) -> PathBuf {
+        self.dir.join(JOURNAL)
+    }
+
     fn opened(&self, options: &OpenOptions) -> Result<FileBackend, Error> {
         let file = options.open(&self.path);
         let file = file.map_err(|error| self.error(Fault::Unreadable(error)))?;
@@ -177,6 +215,9 @@ impl Folder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => fs::remove_file(&self.path).and_then(|()| sync_dir(&self.dir)),
         };
-        removed.map_err(|error| self.error(Fault::Unwritable(error)))
+        removed.map_err(|error| self.error(Fault::Unwritable(error)))?;
+        // It belongs to what is gone.
+        self.remove_journal();
+        Ok(())
     }
 }

@@ -235,9 +235,11 @@ mod tests {
     /// Opens it, and says what it holds and which tables it has by then.
     fn opened(file: &Held<InMemoryBackend>, version: u8) -> (Restored, Vec<String>, Database) {
         let mut restored = Restored::default();
-        let (db, facts) = open(file.clone(), &mut |table, key, value| {
-            restored.take(table, key, value)
-        })
+        let (db, facts) = open(
+            file.clone(),
+            &InMemoryBackend::new(),
+            &mut |table, key, value| restored.take(table, key, value),
+        )
         .unwrap();
         let known = (facts.salt, facts.schema, facts.texts);
         assert_eq!(known, ([9; 32], version, TextHash::Sha256));
@@ -297,7 +299,7 @@ mod tests {
                 key: [&[7; 32][..], b"conv_2"].concat(),
                 value: Some(vec![1, 2]),
             };
-            records::write(&db, &[&write_on], 5).unwrap();
+            records::write(&db, &[&write_on], 5, 0).unwrap();
             db.close().unwrap();
 
             let (after, _, _db) = opened(&file, seal::SCHEMA);
@@ -349,7 +351,7 @@ mod tests {
         }
         transaction.commit().unwrap();
         db.close().unwrap();
-        let opened = || open(file.clone(), &mut |_, _, _| Ok(()));
+        let opened = || open(file.clone(), &InMemoryBackend::new(), &mut |_, _, _| Ok(()));
         let (db, facts) = opened()?;
         db.close().unwrap();
         let (_, again) = opened()?;
@@ -407,7 +409,7 @@ mod tests {
         records[2].3.push(0);
         let file = written_by([2, 2], records);
 
-        let opened = open(file, &mut |table, key, value| {
+        let opened = open(file, &InMemoryBackend::new(), &mut |table, key, value| {
             Restored::default().take(table, key, value)
         });
 

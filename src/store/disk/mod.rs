@@ -1,8 +1,10 @@
-//! Records in one file that outlives the process, and power cuts; read once, at the start, then only written.
+//! Records in files that outlive the process, and power cuts; read once, at the start, then only written.
 
+mod files;
 mod folder;
 mod former;
 mod held;
+mod journal;
 mod records;
 mod reserve;
 mod seal;
@@ -24,6 +26,9 @@ pub use upkeep::{Compacted, Report, TableReport};
 pub use writer::{Disk, Serving};
 
 use crate::ids::TextHash;
+use crate::store::backend::Write;
+use files::Files;
+use journal::Journal;
 use records::fault;
 use reserve::{Reserve, Spared};
 
@@ -56,6 +61,10 @@ pub enum Fault {
         "is damaged ({0}) and is left as it is; `chaturdata-proxy state check` tells what of it can be read, `chaturdata-proxy state reset` begins anew"
     )]
     Damaged(String),
+    #[error(
+        "lacks what comes before the rest of state.journal beside it, and both are left as they are; remove state.journal if this file is an earlier copy that was put back, or begin anew with `chaturdata-proxy state reset`"
+    )]
+    Apart,
     #[error("cannot be read")]
     Unreadable(#[source] io::Error),
     #[error(
@@ -95,11 +104,17 @@ impl Disk {
     pub fn open(dir: &Path, read: &mut Read<'_>) -> Result<Opened, Error> {
         let folder = Folder::lock(dir)?;
         let is_new = folder.begin()?;
+        let (file, journal) = (folder.file()?, folder.journal()?);
+        let length = journal::fill(&journal, journal::LENGTH);
+        let length = length.map_err(|error| folder.error(Fault::Unwritable(error)))?;
         // After the state, which comes first where there is little space.
         let reserve = Reserve::hold(dir);
-        let file = Spared::new(folder.file()?, reserve.clone());
-        let (db, facts) = open(file, read).map_err(|fault| folder.error(fault))?;
-        let (disk, serving) = writer::writer(db, Some(folder), reserve);
+        let file = Spared::new(file, reserve.clone());
+        let opened = open(file, &journal, read).map_err(|fault| folder.error(fault));
+        let (db, facts) = opened?;
+        let journal = journal_of(&facts, Box::new(journal), length);
+        let files = Files::new(db, journal, Some(folder));
+        let (disk, serving) = writer::writer(files, reserve);
         Ok(Opened {
             disk,
             serving,
@@ -108,16 +123,22 @@ impl Disk {
         })
     }
 
-    /// The same on storage that is not a file of its own.
-    pub fn open_on(storage: impl StorageBackend, read: &mut Read<'_>) -> Result<Opened, Fault> {
+    /// The same on storage that is no folder: for the database, and for a journal of at most `length` bytes.
+    pub fn open_on(
+        storage: impl StorageBackend,
+        (journal, length): (impl StorageBackend, u64),
+        read: &mut Read<'_>,
+    ) -> Result<Opened, Fault> {
         let is_new = storage.len().map_err(Fault::Unreadable)? == 0;
         let (db, facts) = if is_new {
             let facts = fresh()?;
             (begin(storage, &facts)?, facts)
         } else {
-            open(storage, read)?
+            open(storage, &journal, read)?
         };
-        let (disk, serving) = writer::writer(db, None, Reserve::default());
+        let length = journal::fill(&journal, length).map_err(Fault::Unwritable)?;
+        let journal = journal_of(&facts, Box::new(journal), length);
+        let (disk, serving) = writer::writer(Files::new(db, journal, None), Reserve::default());
         Ok(Opened {
             disk,
             serving,
@@ -125,6 +146,12 @@ impl Disk {
             is_new,
         })
     }
+}
+
+/// The journal of a database that has all that was in it.
+fn journal_of(facts: &Facts, file: Box<dyn StorageBackend>, length: u64) -> Journal {
+    let last = facts.journalled.unwrap_or_default();
+    Journal::new(file, length, &facts.salt, last)
 }
 
 /// The facts of a file that is about to be made.
@@ -135,6 +162,7 @@ fn fresh() -> Result<Facts, Fault> {
         salt,
         texts: TextHash::Highway,
         written: writer::now(),
+        journalled: Some(0),
         schema: SCHEMA,
     })
 }
@@ -158,16 +186,35 @@ fn unwritten(error: impl Into<redb::Error>) -> Fault {
 }
 
 /// Opens a state that is there. The storage is written to only once every record has been taken.
-fn open(storage: impl StorageBackend, read: &mut Read<'_>) -> Result<(Database, Facts), Fault> {
+fn open(
+    storage: impl StorageBackend,
+    journal: &dyn StorageBackend,
+    read: &mut Read<'_>,
+) -> Result<(Database, Facts), Fault> {
     let held = Held::new(storage).map_err(Fault::Unreadable)?;
     let (db, facts) = unpanicked(|| {
         let db = verified(&held)?;
+        catch_up(&db, journal)?;
         let facts = records::read(&db, read)?;
         Ok((db, facts))
     })?;
     held.let_through().map_err(Fault::Unwritable)?;
     unpanicked(|| former::bring_up(&db, &facts))?;
     Ok((db, facts))
+}
+
+/// Puts what the journal has beyond it into the database.
+fn catch_up(db: &Database, journal: &dyn StorageBackend) -> Result<(), Fault> {
+    let facts = records::facts(db)?;
+    let entries = journal::read(journal, &facts.salt, facts.journalled)?;
+    let Some(newest) = entries.last() else {
+        return Ok(());
+    };
+    let (number, written) = (newest.number, newest.written);
+    let writes = entries.into_iter().flat_map(|entry| entry.writes);
+    let writes: Vec<Write> = writes.collect();
+    let last = records::last_of_each(&writes);
+    records::write(db, &last, written, number).map_err(fault)
 }
 
 /// The database in this storage, every page of which has been checked.

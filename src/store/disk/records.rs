@@ -22,12 +22,16 @@ const SCHEMA_KEY: &str = "schema";
 const SALT_KEY: &str = "salt";
 const WRITTEN_KEY: &str = "written";
 const TEXTS_KEY: &str = "texts";
+const JOURNALLED_KEY: &str = "journalled";
 
 /// The first version whose files say how texts are hashed in them.
 const TEXTS_SINCE: u8 = 4;
 
 /// The first version whose files have a table of earlier tips.
 const PASSED_SINCE: u8 = 5;
+
+/// The first version whose state has a journal.
+const JOURNALLED_SINCE: u8 = 7;
 
 /// Takes one verified record.
 pub type Read<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Unreadable> + 'a;
@@ -40,6 +44,8 @@ pub struct Facts {
     pub texts: TextHash,
     /// When the last records were written, in milliseconds since the epoch.
     pub written: u64,
+    /// The number of the journal's last entry that is in it. A version that had no journal says nothing of it.
+    pub journalled: Option<u64>,
     /// The latest version that has written to the file, as it was found.
     pub schema: u8,
 }
@@ -63,6 +69,8 @@ pub fn lay_out(transaction: &WriteTransaction, facts: &Facts) -> Result<(), redb
     put(SALT_KEY, &facts.salt)?;
     put(WRITTEN_KEY, &facts.written.to_le_bytes())?;
     put(TEXTS_KEY, name_of(facts.texts))?;
+    let journalled = facts.journalled.unwrap_or_default();
+    put(JOURNALLED_KEY, &journalled.to_le_bytes())?;
     for table in Table::ALL {
         transaction.open_table(definition(table))?;
     }
@@ -81,8 +89,13 @@ pub fn last_of_each(writes: &[Write]) -> Vec<&Write> {
 }
 
 /// Writes records in their order, all of them or none, and returns once they are durable. Those of one table
-/// stand together.
-pub fn write(db: &Database, writes: &[&Write], now: u64) -> Result<(), redb::Error> {
+/// stand together. With them the database has the journal's entries up to this one.
+pub fn write(
+    db: &Database,
+    writes: &[&Write],
+    now: u64,
+    journalled: u64,
+) -> Result<(), redb::Error> {
     let transaction = transaction(db)?;
     for of_table in writes.chunk_by(|one, other| one.table == other.table) {
         let Some(Write { table, .. }) = of_table.first() else {
@@ -99,9 +112,11 @@ pub fn write(db: &Database, writes: &[&Write], now: u64) -> Result<(), redb::Err
         }
     }
     {
-        let sealed = sealed(META_NAME, WRITTEN_KEY.as_bytes(), &now.to_le_bytes());
         let mut meta = transaction.open_table(META)?;
-        meta.insert(WRITTEN_KEY, sealed.as_slice())?;
+        for (key, value) in [(WRITTEN_KEY, now), (JOURNALLED_KEY, journalled)] {
+            let sealed = sealed(META_NAME, key.as_bytes(), &value.to_le_bytes());
+            meta.insert(key, sealed.as_slice())?;
+        }
     }
     transaction.commit()?;
     Ok(())
@@ -278,17 +293,26 @@ pub fn facts(db: &Database) -> Result<Facts, Fault> {
     value(SCHEMA_KEY)?;
     let fixed = |what: &str| Fault::Damaged(format!("its {what} has another length"));
     let salt = value(SALT_KEY)?.try_into().map_err(|_| fixed(SALT_KEY))?;
-    let written = value(WRITTEN_KEY)?;
-    let written = written.try_into().map_err(|_| fixed(WRITTEN_KEY))?;
+    let number = |key, value: Vec<u8>| {
+        let bytes = value.try_into().map_err(|_| fixed(key))?;
+        Ok(u64::from_le_bytes(bytes))
+    };
+    let written = number(WRITTEN_KEY, value(WRITTEN_KEY)?)?;
     let texts = match found(TEXTS_KEY)? {
         Some(name) => named(&name).ok_or_else(|| Fault::Damaged(format!("its {TEXTS_KEY}")))?,
         None if begun_by(db)? < Some(TEXTS_SINCE) => TextHash::Sha256,
         None => return Err(none(TEXTS_KEY)),
     };
+    let journalled = match found(JOURNALLED_KEY)? {
+        Some(last) => Some(number(JOURNALLED_KEY, last)?),
+        None if begun_by(db)? < Some(JOURNALLED_SINCE) => None,
+        None => return Err(none(JOURNALLED_KEY)),
+    };
     Ok(Facts {
         salt,
         texts,
-        written: u64::from_le_bytes(written),
+        written,
+        journalled,
         schema,
     })
 }

@@ -67,6 +67,14 @@ impl Reserve {
     }
 }
 
+/// Whether there is no more space.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}
+
 /// Makes the file where it is not whole. Its place is taken once it is written: it need not last.
 fn fill(path: &Path) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|found| found.len() == SIZE) {
@@ -97,14 +105,7 @@ impl<F> Spared<F> {
     /// never learns of the first try. What a sync refuses is never tried again.
     fn spared(&self, act: impl Fn(&F) -> io::Result<()>) -> io::Result<()> {
         match act(&self.file) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-                ) && self.reserve.spend() =>
-            {
-                act(&self.file)
-            }
+            Err(error) if is_full(&error) && self.reserve.spend() => act(&self.file),
             done => done,
         }
     }

@@ -6,7 +6,7 @@ use super::former;
 use crate::store::backend::Table;
 
 /// The version of what this program writes. Older ones are read.
-pub const SCHEMA: u8 = 6;
+pub const SCHEMA: u8 = 7;
 
 /// Before what else a record holds: the version, and the check over table, key, version and all the rest.
 const LEAD: usize = 1 + size_of::<u32>();
@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(found.as_deref(), Some(&b"value"[..]), "{stored:?}");
         }
         let stored = sealed("names", b"key", b"value");
-        assert_eq!(stored, b"\x06\xbc\xc7\xc3\x9f\x00value");
+        assert_eq!(stored, b"\x07\x54\x1c\x38\x26\x00value");
     }
 
     #[test]

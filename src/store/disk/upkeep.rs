@@ -4,11 +4,13 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 
 use super::records::{self, Read, fault};
 use super::{
-    Error, Facts, Fault, Folder, Held, begins_as_ours, former, unpanicked, unwritten, verified,
+    Error, Facts, Fault, Folder, Held, begins_as_ours, catch_up, former, unpanicked, unwritten,
+    verified,
 };
 use crate::store::backend::{Table, Write};
 
@@ -41,6 +43,17 @@ pub struct Compacted {
     pub after: u64,
 }
 
+impl TableReport {
+    fn empty(table: Table) -> Self {
+        Self {
+            table,
+            good: 0,
+            bad: 0,
+            is_complete: false,
+        }
+    }
+}
+
 impl Report {
     pub fn schema(&self) -> Option<u8> {
         self.facts.as_ref().map(|facts| facts.schema)
@@ -53,10 +66,31 @@ impl Folder {
         let size = self.size()?;
         let held = Held::new(self.file_to_read()?);
         let held = held.map_err(|error| self.error(Fault::Unreadable(error)))?;
-        let read = unpanicked(|| {
-            let db = verified(&held)?;
-            records::read(&db, read)
+        let journal = self.journal_to_read()?;
+        let mut tables = Table::ALL.map(|table| TableReport {
+            is_complete: true,
+            ..TableReport::empty(table)
         });
+        let read = unpanicked(|| {
+            let db = whole(&held, journal.as_ref())?;
+            records::read(&db, &mut |table, key, value| {
+                for report in tables.iter_mut().filter(|report| report.table == table) {
+                    report.good += 1;
+                }
+                read(table, key, value)
+            })
+        });
+        let fault = match read {
+            Ok(facts) => {
+                return Ok(Report {
+                    size,
+                    facts: Some(facts),
+                    tables: tables.to_vec(),
+                    fault: None,
+                });
+            }
+            Err(fault) => fault,
+        };
         // Looked at from the start again, and without what was written while it was opened.
         let again = Held::new(self.file_to_read()?);
         let again = again.map_err(|error| self.error(Fault::Unreadable(error)))?;
@@ -65,7 +99,7 @@ impl Folder {
             size,
             facts,
             tables,
-            fault: read.err(),
+            fault: Some(fault),
         })
     }
 
@@ -75,10 +109,11 @@ impl Folder {
         let before = self.size()?;
         let held = Held::new(self.file_to_read()?);
         let held = held.map_err(|error| self.error(Fault::Unreadable(error)))?;
+        let journal = self.journal_to_read()?;
         // It is wanted most where the disk is full.
         self.unreserve();
         let compacted = unpanicked(|| {
-            let db = verified(&held)?;
+            let db = whole(&held, journal.as_ref())?;
             let facts = records::facts(&db)?;
             self.replace(&facts, |new| {
                 copy(&db, new, &facts)?;
@@ -87,9 +122,22 @@ impl Folder {
             })
         });
         compacted.map_err(|error| self.error(error))?;
+        self.remove_journal();
         let after = self.size()?;
         Ok(Compacted { before, after })
     }
+}
+
+/// The database with all that the journal has beyond it.
+fn whole(
+    held: &Held<impl StorageBackend>,
+    journal: Option<&FileBackend>,
+) -> Result<Database, Fault> {
+    let db = verified(held)?;
+    if let Some(journal) = journal {
+        catch_up(&db, journal)?;
+    }
+    Ok(db)
 }
 
 /// Every record, in the order of its keys, which fills the pages of the copy.
@@ -98,7 +146,12 @@ fn copy(from: &Database, to: &Database, facts: &Facts) -> Result<(), Fault> {
     let mut writes = Vec::with_capacity(AT_ONCE);
     let put = |writes: &mut Vec<Write>| {
         let all: Vec<_> = writes.iter().collect();
-        let written = records::write(to, &all, facts.written);
+        let written = records::write(
+            to,
+            &all,
+            facts.written,
+            facts.journalled.unwrap_or_default(),
+        );
         writes.clear();
         written.map_err(unwritten)
     };
@@ -143,12 +196,7 @@ fn readable<F: StorageBackend>(held: &Held<F>, size: u64) -> (Option<Facts>, Vec
 }
 
 fn counted(db: &Database, table: Table) -> TableReport {
-    let mut report = TableReport {
-        table,
-        good: 0,
-        bad: 0,
-        is_complete: false,
-    };
+    let mut report = TableReport::empty(table);
     let counted = unpanicked(|| {
         records::each(db, table, |_, value| {
             match value {

@@ -1,23 +1,24 @@
-//! Writes what is queued: all of it in one go, then the next.
+//! Writes what is queued to the journal, all of it in one go, then the next; and what fills the journal, or has rested
+//! there, to the database.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, ready};
+use std::future::{Future, pending, ready};
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use redb::Database;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking, yield_now};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
+use super::files::Files;
+use super::journal::Span;
 use super::reserve::Reserve;
-use super::{Folder, records};
 use crate::store::backend::{Backend, Flushed, UNHURRIED, Unwritten, Write};
 
 /// Bytes that may wait for the disk.
@@ -25,6 +26,9 @@ const MOST_WAITING: usize = 64 << 20;
 
 /// A disk that takes longer for one write is as good as gone.
 const SLOWEST: Duration = Duration::from_secs(30);
+
+/// How long nothing is queued before the database has what the journal has.
+const RESTS: Duration = Duration::from_secs(1);
 
 /// What a write costs in memory beside its bytes.
 const OVERHEAD: usize = size_of::<Write>();
@@ -94,26 +98,19 @@ impl Future for Serving {
     }
 }
 
-/// An open file, and the folder that is held until it is closed.
-#[derive(Debug)]
-struct Open {
-    db: Database,
-    _folder: Option<Folder>,
-}
-
-pub fn writer(db: Database, folder: Option<Folder>, reserve: Reserve) -> (Disk, Serving) {
+pub fn writer(files: Files, reserve: Reserve) -> (Disk, Serving) {
     let shared = Arc::new(Shared {
         queue: Mutex::default(),
         more: Notify::new(),
         progress: watch::Sender::default(),
         reserve,
     });
-    let open = Open {
-        db,
-        _folder: folder,
+    let writer = Writer {
+        end: End(Arc::clone(&shared)),
+        files: Some(files),
+        applying: None,
     };
-    let serving = serve(End(Arc::clone(&shared)), open);
-    (Disk(shared), Serving(Box::pin(serving)))
+    (Disk(shared), Serving(Box::pin(writer.serve())))
 }
 
 /// Milliseconds since the epoch.
@@ -277,58 +274,130 @@ impl Drop for End {
     }
 }
 
-async fn serve(end: End, open: Open) {
-    let shared = &end.0;
-    let mut open = Some(open);
-    while shared.due().await {
-        // Turns that are at hand come along.
-        yield_now().await;
-        let (writes, count) = shared.queue().take();
-        // Where it was too much by then, nothing is left of it.
-        if writes.is_empty() {
-            continue;
+/// A batch on its way into the database.
+type Applying = Pin<Box<dyn Future<Output = Result<Span, String>> + Send>>;
+
+struct Writer {
+    end: End,
+    /// `None` while a thread has them, which gives them back unless it never comes to its end.
+    files: Option<Files>,
+    applying: Option<Applying>,
+}
+
+impl Writer {
+    async fn serve(mut self) {
+        while self.next().await {}
+        if let Err(why) = self.settle().await {
+            self.end.0.degrade(&why);
         }
-        // Taken while it is written: it comes back unless that failed.
-        let Some(mut file) = open.take() else {
-            continue;
-        };
-        let written = spawn_blocking(move || {
-            let written = file.write(&writes);
-            (file, written)
-        });
-        match timeout(SLOWEST, written).await {
-            Ok(Ok((file, Ok(())))) => {
-                open = Some(file);
-                shared.reach(count);
-            }
-            Ok(Ok((file, Err(why)))) => {
-                shared.degrade(&why);
-                open = Some(file);
-            }
-            Ok(Err(_)) => shared.degrade("the writer came to an end"),
-            Err(_) => shared.degrade("the disk does not answer"),
+        if let Some(files) = self.files.take() {
+            let _ = on_a_thread(move || {
+                files.close();
+                Ok(())
+            })
+            .await;
         }
     }
-    if let Some(file) = open {
-        let closed = spawn_blocking(move || file.close());
-        let _ = timeout(SLOWEST, closed).await;
+
+    /// Waits for what is to be done next, and does it; false once the disk is closing and nothing is queued.
+    async fn next(&mut self) -> bool {
+        let shared = Arc::clone(&self.end.0);
+        let rests = self.applying.is_none() && self.is_ahead();
+        let done = tokio::select! {
+            biased;
+            applied = finished(&mut self.applying) => self.applied(applied),
+            is_due = shared.due() => {
+                if !is_due {
+                    return false;
+                }
+                self.write().await
+            }
+            () = sleep(RESTS), if rests => {
+                self.apply();
+                Ok(())
+            }
+        };
+        if let Err(why) = done {
+            shared.degrade(&why);
+        }
+        true
+    }
+
+    async fn write(&mut self) -> Result<(), String> {
+        // Turns that are at hand come along.
+        yield_now().await;
+        let (writes, count) = self.end.0.queue().take();
+        // Where it was too much by then, nothing is left of it.
+        let Some(mut files) = self.files.take_if(|_| !writes.is_empty()) else {
+            return Ok(());
+        };
+        let write = on_a_thread(move || {
+            let written = files.write(writes, now());
+            Ok((files, written))
+        });
+        let (files, written) = write.await?;
+        let is_filling = files.is_filling();
+        self.files = Some(files);
+        if !written? {
+            self.settle().await?;
+        } else if is_filling && self.applying.is_none() {
+            self.apply();
+        }
+        self.end.0.reach(count);
+        Ok(())
+    }
+
+    /// Returns once the database has everything.
+    async fn settle(&mut self) -> Result<(), String> {
+        while self.applying.is_some() || self.is_ahead() {
+            if self.applying.is_none() {
+                self.apply();
+            }
+            let applied = finished(&mut self.applying).await;
+            self.applied(applied)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the database is to have what it does not have.
+    fn is_ahead(&self) -> bool {
+        let is_ahead = self.files.as_ref().is_some_and(Files::is_ahead);
+        is_ahead && !self.end.0.progress().is_degraded
+    }
+
+    /// Has a thread put all that the database does not have into it.
+    fn apply(&mut self) {
+        if let Some(files) = &mut self.files {
+            let batch = files.batch();
+            self.applying = Some(Box::pin(on_a_thread(move || batch.apply(now()))));
+        }
+    }
+
+    fn applied(&mut self, applied: Result<Span, String>) -> Result<(), String> {
+        self.applying = None;
+        let span = applied?;
+        if let Some(files) = &mut self.files {
+            files.applied(span);
+        }
+        Ok(())
     }
 }
 
-impl Open {
-    fn write(&mut self, writes: &[Write]) -> Result<(), String> {
-        let write =
-            AssertUnwindSafe(|| records::write(&self.db, &records::last_of_each(writes), now()));
-        match catch_unwind(write) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("writing panicked".to_owned()),
-        }
+/// What a batch came to; never, where there is none.
+async fn finished(applying: &mut Option<Applying>) -> Result<Span, String> {
+    match applying {
+        Some(applying) => applying.await,
+        None => pending().await,
     }
+}
 
-    /// What could not be written is lost by now; what was is found again.
-    fn close(self) {
-        let Self { db, _folder } = self;
-        let _ = catch_unwind(AssertUnwindSafe(|| db.close()));
+/// Runs on a thread that may block; an error where it takes too long, or panics.
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    match timeout(SLOWEST, spawn_blocking(work)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err("the writer came to an end".to_owned()),
+        Err(_) => Err("the disk does not answer".to_owned()),
     }
 }

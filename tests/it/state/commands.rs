@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use chaturdata_proxy::ids::TextHash;
-use chaturdata_proxy::store::backend::{Backend, Table};
+use chaturdata_proxy::ids::{Handle, Tenant, TextHash};
+use chaturdata_proxy::store::backend::{Backend, Table, Write};
 use chaturdata_proxy::store::disk::{Disk, SCHEMA};
+use chaturdata_proxy::store::{BranchId, HandleHash, HandleRecord, record};
 
 use super::former::{SECOND, second};
 use super::medium::Medium;
@@ -73,6 +74,53 @@ impl Kept {
         bytes
     }
 
+    /// With records that say something, one of which only the journal has, for the process was killed.
+    async fn killed() -> Self {
+        let kept = Self::new();
+        fs::create_dir(&kept.dir).unwrap();
+        fs::write(&kept.file, SECOND).unwrap();
+        kept.go_on(1, false).await;
+        kept
+    }
+
+    /// Has a process write one more record, and then close the state or be killed.
+    async fn go_on(&self, number: u64, closed: bool) {
+        let leads = HandleRecord {
+            branch: BranchId(number),
+            delta: true,
+            created: 1_800_000_000,
+        };
+        let hash = HandleHash::of(&(Tenant([7; 32]), Handle(number.to_string().into())));
+        let write = Write {
+            table: Table::Handles,
+            key: record::handle_key(hash, leads.created),
+            value: Some(record::handle_value(leads)),
+        };
+        let opened = Disk::open(&self.dir, &mut |_, _, _| Ok(())).unwrap();
+        let writing = async {
+            opened.disk.queue(vec![write]);
+            opened.disk.flushed().await.unwrap();
+            if closed {
+                opened.disk.close().await;
+            }
+        };
+        tokio::select! {
+            () = writing => {}
+            () = opened.serving => {}
+        }
+    }
+
+    /// How many records there are.
+    fn records(&self) -> usize {
+        let mut found = 0;
+        Disk::open(&self.dir, &mut |_, _, _| {
+            found += 1;
+            Ok(())
+        })
+        .unwrap();
+        found
+    }
+
     /// What was said, without the folder's name.
     fn shown(&self, said: &str) -> String {
         said.replace(self.dir.to_str().unwrap(), "DIR")
@@ -111,7 +159,7 @@ fn a_state_of_an_earlier_version_is_checked_as_it_is_and_compacted_to_one_of_thi
     let again = kept.run(&["state", "check"]);
 
     assert!(left == SECOND);
-    let (opened, found) = open(Medium::of(fs::read(&kept.file).unwrap())).unwrap();
+    let (opened, found) = open(&Medium::of(fs::read(&kept.file).unwrap())).unwrap();
     assert_eq!(found, second().1);
     // It goes on with the hashes that are in it.
     assert_eq!(opened.facts.texts, TextHash::Sha256);
@@ -212,6 +260,63 @@ async fn a_compacted_state_is_smaller_and_holds_the_same() {
     })
     .unwrap();
     assert_eq!(found, 20);
+}
+
+#[tokio::test]
+async fn what_the_journal_of_a_killed_process_has_is_looked_at_kept_and_forgotten_with_the_state() {
+    let kept = Kept::killed().await;
+    let journal = kept.dir.join("state.journal");
+    let before = [&kept.file, &journal].map(|path| fs::read(path).unwrap());
+
+    let checked = kept.run(&["state", "check"]);
+    let after = [&kept.file, &journal].map(|path| fs::read(path).unwrap());
+    let compacted = kept.run(&["state", "compact"]);
+
+    assert!(
+        checked.out.contains("\nhandles: 14 records\n"),
+        "{}",
+        checked.out
+    );
+    assert!(
+        checked.out.ends_with("the state is good\n"),
+        "{}",
+        checked.out
+    );
+    assert!(before == after);
+    assert_eq!(compacted.code, Some(0), "{}", compacted.err);
+    assert!(!journal.exists());
+    assert_eq!(kept.records(), second().1.len() + 1);
+
+    let kept = Kept::killed().await;
+    let reset = kept.run(&["state", "reset", "--yes"]);
+
+    assert_eq!(reset.code, Some(0), "{}", reset.err);
+    assert!(!kept.dir.join("state.journal").exists());
+    assert_eq!(kept.records(), 0);
+}
+
+#[tokio::test]
+async fn a_copy_that_was_put_back_is_read_once_the_journal_of_a_later_state_is_gone() {
+    let kept = Kept::killed().await;
+    kept.go_on(2, true).await;
+    let copy = fs::read(&kept.file).unwrap();
+    kept.go_on(3, true).await;
+    kept.go_on(4, false).await;
+
+    fs::write(&kept.file, copy).unwrap();
+    let beside = kept.run(&["state", "check"]);
+    fs::remove_file(kept.dir.join("state.journal")).unwrap();
+    let alone = kept.run(&["state", "check"]);
+
+    assert_eq!(beside.code, Some(1));
+    assert_eq!(
+        kept.shown(beside.line()),
+        "chaturdata-proxy: DIR/state.redb lacks what comes before the rest of state.journal beside it, and both are \
+         left as they are; remove state.journal if this file is an earlier copy that was put back, or begin anew \
+         with `chaturdata-proxy state reset`"
+    );
+    assert_eq!(alone.code, Some(0), "{}", alone.err);
+    assert_eq!(kept.records(), second().1.len() + 2);
 }
 
 #[cfg(unix)]

@@ -3,11 +3,11 @@
 use std::env;
 use std::sync::LazyLock;
 
-use chaturdata_proxy::store::backend::Table;
+use chaturdata_proxy::store::backend::{Backend, Table, Write};
 use chaturdata_proxy::store::disk::Fault;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::medium::{Event, Medium, SECTOR};
+use super::medium::{Event, File, Image, Medium, SECTOR};
 use super::{Contents, open, put, small};
 
 /// Whether every offset is tried, or a part of them that changes from one place to the next.
@@ -16,24 +16,20 @@ static EVERY: LazyLock<bool> = LazyLock::new(|| {
     env::var("STATE_EVERY_OFFSET").is_ok()
 });
 
-/// In this byte a single bit names the last commit. In a file that was not closed, turned over, it
-/// names the one before: as if the state had been restored from a backup.
-const LAST_COMMIT: (usize, u8) = (9, 1);
-
 /// Opens a damaged file and holds what comes of it against what was written. Says whether it was refused.
-pub fn look(damaged: &[u8], written: &Contents, what: &str) -> bool {
-    let medium = Medium::of(damaged.to_vec());
-    match open(medium.clone()) {
+pub fn look(damaged: &Image, written: &Contents, what: &str) -> bool {
+    let medium = Medium::of(damaged.clone());
+    match open(&medium) {
         Ok((_, found)) => {
             assert!(&found == written, "{what}");
             false
         }
-        Err(Fault::Damaged(_) | Fault::Foreign | Fault::Newer) => {
-            assert!(medium.bytes() == damaged, "{what}: the file was changed");
+        Err(Fault::Damaged(_) | Fault::Apart | Fault::Foreign | Fault::Newer) => {
+            assert!(&medium.image() == damaged, "{what}: the file was changed");
             let touched = medium
                 .log()
                 .iter()
-                .any(|event| matches!(event, Event::Write(..) | Event::SetLen(_)));
+                .any(|event| matches!(event, Event::Write(..) | Event::SetLen(..)));
             assert!(!touched, "{what}: the file was written to");
             true
         }
@@ -41,24 +37,12 @@ pub fn look(damaged: &[u8], written: &Contents, what: &str) -> bool {
     }
 }
 
-/// As a file is left by a process that was killed.
-async fn killed(seed: u64) -> (Vec<u8>, Contents) {
-    let (bytes, mut contents) = small(seed).await;
-    let medium = Medium::of(bytes);
-    let (opened, _) = open(medium.clone()).unwrap();
-    let disk = opened.disk;
+/// As the files are left by a process that was killed: the journal alone has the last record.
+async fn killed(seed: u64) -> (Image, Contents) {
+    let (image, mut contents) = small(seed).await;
     let write = put(Table::Turns, "last", "words");
     super::apply(&mut contents, &write);
-    let writing = async {
-        use chaturdata_proxy::store::backend::Backend;
-        disk.queue(vec![write]);
-        disk.flushed().await.unwrap();
-        medium.bytes()
-    };
-    tokio::select! {
-        bytes = writing => (bytes, contents),
-        () = opened.serving => unreachable!("it is not closed"),
-    }
+    (gone_on(image, &[write], false).await, contents)
 }
 
 /// Every place of a file, or a part that differs by `turn`; what redb reads first is always there.
@@ -69,14 +53,11 @@ fn offsets(bytes: &[u8], turn: usize) -> impl Iterator<Item = usize> {
 #[tokio::test]
 async fn a_flipped_byte_is_refused_or_changes_nothing() {
     let mut refused = 0;
-    for (turn, (bytes, written)) in [small(1).await, killed(2).await].iter().enumerate() {
+    for (turn, (image, written)) in [small(1).await, killed(2).await].iter().enumerate() {
         for flip in [0xff, 1 << (turn + 1), 1] {
-            for at in offsets(bytes, turn + usize::from(flip)) {
-                if turn == 1 && (at, flip) == LAST_COMMIT {
-                    continue;
-                }
-                let mut damaged = bytes.clone();
-                damaged[at] ^= flip;
+            for at in offsets(&image.database, turn + usize::from(flip)) {
+                let mut damaged = image.clone();
+                damaged.database[at] ^= flip;
                 let what = format!("file {turn}, byte {at} ^ {flip}");
                 refused += usize::from(look(&damaged, written, &what));
             }
@@ -87,26 +68,86 @@ async fn a_flipped_byte_is_refused_or_changes_nothing() {
     assert!(refused > 1_000, "{refused}");
 }
 
+/// Writes records to a state, one after the other, and returns what that leaves; closed, or as a process leaves it
+/// that is killed.
+async fn gone_on(image: Image, writes: &[Write], closed: bool) -> Image {
+    let medium = Medium::of(image);
+    let (opened, _) = open(&medium).unwrap();
+    let disk = opened.disk;
+    let writing = async {
+        for write in writes {
+            disk.queue(vec![write.clone()]);
+            disk.flushed().await.unwrap();
+        }
+        if closed {
+            disk.close().await;
+        }
+    };
+    tokio::select! {
+        () = writing => {}
+        () = opened.serving => {}
+    }
+    medium.image()
+}
+
 #[tokio::test]
-async fn the_bit_that_names_the_last_commit_leads_to_the_one_before_at_worst() {
-    let (mut bytes, mut written) = killed(2).await;
-    let (at, flip) = LAST_COMMIT;
+async fn a_flipped_byte_of_the_journal_is_refused_or_costs_the_last_write_alone() {
+    let (image, mut before) = small(2).await;
+    let value = "words ".repeat(200);
+    let writes = ["one", "two", "three", "last"].map(|key| put(Table::Turns, key, &value));
+    let image = gone_on(image, &writes, false).await;
+    for write in &writes[..3] {
+        super::apply(&mut before, write);
+    }
+    let mut after = before.clone();
+    super::apply(&mut after, &writes[3]);
+    let (mut refused, mut lost) = (0, 0);
 
-    bytes[at] ^= flip;
+    for at in (0..image.journal.len()).filter(|at| at % 4096 < 64 || at % 61 == 0) {
+        let mut damaged = image.clone();
+        damaged.journal[at] ^= 0x10;
+        match open(&Medium::of(damaged)) {
+            Ok((_, found)) if found == after => {}
+            Ok((_, found)) => {
+                assert!(found == before, "byte {at}");
+                lost += 1;
+            }
+            Err(fault) => {
+                assert!(matches!(fault, Fault::Apart), "byte {at}: {fault}");
+                refused += 1;
+            }
+        }
+    }
 
-    let (_, found) = open(Medium::of(bytes)).unwrap();
-    written.remove(&(Table::Turns, b"last".to_vec()));
-    assert!(found == written);
+    assert!(refused > 100 && lost > 20, "{refused}, {lost}");
+}
+
+#[tokio::test]
+async fn a_copy_that_was_put_back_is_refused_beside_the_journal_of_a_later_state_alone() {
+    let (copy, written) = small(2).await;
+    let next = put(Table::Turns, "next", "words");
+    let later = gone_on(copy.clone(), &[next], true).await;
+    assert!(later.journal.is_empty());
+    look(&copy, &written, "the copy alone");
+
+    let last = put(Table::Turns, "last", "words");
+    let put_back = Image {
+        journal: gone_on(later, &[last], false).await.journal,
+        ..copy
+    };
+
+    assert!(look(&put_back, &written, "beside the journal"));
+    assert!(matches!(open(&Medium::of(put_back)), Err(Fault::Apart)));
 }
 
 #[tokio::test]
 async fn a_zeroed_sector_is_refused_or_changes_nothing() {
-    for (turn, (bytes, written)) in [small(3).await, killed(4).await].iter().enumerate() {
-        for start in (0..bytes.len()).step_by(SECTOR) {
+    for (turn, (image, written)) in [small(3).await, killed(4).await].iter().enumerate() {
+        for start in (0..image.database.len()).step_by(SECTOR) {
             for length in [SECTOR, 8 * SECTOR] {
-                let mut damaged = bytes.clone();
-                let end = (start + length).min(bytes.len());
-                damaged[start..end].fill(0);
+                let mut damaged = image.clone();
+                let end = (start + length).min(image.database.len());
+                damaged.database[start..end].fill(0);
                 look(&damaged, written, &format!("file {turn}, {start}..{end}"));
             }
         }
@@ -115,27 +156,33 @@ async fn a_zeroed_sector_is_refused_or_changes_nothing() {
 
 #[tokio::test]
 async fn a_file_that_is_cut_off_is_refused_or_has_lost_nothing() {
-    for (turn, (bytes, written)) in [small(5).await, killed(6).await].iter().enumerate() {
+    for (turn, (image, written)) in [small(5).await, killed(6).await].iter().enumerate() {
+        let bytes = &image.database;
+        let with = |database: &[u8]| Image {
+            database: database.to_vec(),
+            ..image.clone()
+        };
         // Empty storage is a new state; an empty file is none, which the folder's own test shows.
         for length in offsets(bytes, 3)
             .skip(1)
             .chain((4096..bytes.len()).step_by(4096))
         {
             look(
-                &bytes[..length],
+                &with(&bytes[..length]),
                 written,
                 &format!("file {turn}, {length} bytes"),
             );
         }
-        let longer = [&bytes[..], &[0; 4096]].concat();
-        look(&longer, written, "longer");
+        look(&with(&[&bytes[..], &[0; 4096]].concat()), written, "longer");
     }
 }
 
 /// What a reader finds that checks nothing, neither pages nor records.
 fn believed(bytes: Vec<u8>) -> Option<Vec<Vec<u8>>> {
     const TURNS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("turns");
-    let db = Builder::new().create_with_backend(Medium::of(bytes)).ok()?;
+    let db = Builder::new()
+        .create_with_backend(Medium::of(bytes).file(File::Database))
+        .ok()?;
     let read = db.begin_read().ok()?;
     let turns = read.open_table(TURNS).ok()?;
     let values = turns.iter().ok()?;
@@ -146,7 +193,7 @@ fn believed(bytes: Vec<u8>) -> Option<Vec<Vec<u8>>> {
 
 #[tokio::test]
 async fn a_store_that_checks_nothing_is_caught_at_once() {
-    let (bytes, _) = small(1).await;
+    let bytes = small(1).await.0.database;
     let written = believed(bytes.clone()).unwrap();
 
     let wrong = (4096..bytes.len()).step_by(97).find(|at| {
@@ -160,12 +207,13 @@ async fn a_store_that_checks_nothing_is_caught_at_once() {
 }
 
 /// Changes a state behind the store's back, in a way that its pages' own checks do not see.
-fn forged(bytes: Vec<u8>, forge: impl FnOnce(&Database)) -> Medium {
-    let medium = Medium::of(bytes);
-    let db = Builder::new().create_with_backend(medium.clone()).unwrap();
+fn forged(image: Image, forge: impl FnOnce(&Database)) -> Medium {
+    let medium = Medium::of(image);
+    let database = medium.file(File::Database);
+    let db = Builder::new().create_with_backend(database).unwrap();
     forge(&db);
     drop(db);
-    Medium::of(medium.bytes())
+    Medium::of(medium.image())
 }
 
 const TURNS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("turns");
@@ -173,33 +221,31 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 #[tokio::test]
 async fn a_record_in_anothers_place_is_refused() {
-    let (bytes, _) = killed(7).await;
+    let last = put(Table::Turns, "last", "words");
+    let image = gone_on(small(7).await.0, &[last], true).await;
 
-    let moved = forged(bytes, |db| {
+    let moved = forged(image, |db| {
         let write = db.begin_write().unwrap();
         {
             let mut turns = write.open_table(TURNS).unwrap();
-            let stored = turns
-                .get(b"last".as_slice())
-                .unwrap()
-                .unwrap()
-                .value()
-                .to_vec();
+            let (_, first) = turns.first().unwrap().unwrap();
+            let stored = first.value().to_vec();
+            drop(first);
             turns
-                .insert(b"first".as_slice(), stored.as_slice())
+                .insert(b"another".as_slice(), stored.as_slice())
                 .unwrap();
         }
         write.commit().unwrap();
     });
 
-    assert!(matches!(open(moved), Err(Fault::Damaged(_))));
+    assert!(matches!(open(&moved), Err(Fault::Damaged(_))));
 }
 
 #[tokio::test]
 async fn a_newer_schema_is_refused_before_anything_is_read() {
-    let (bytes, _) = small(8).await;
+    let (image, _) = small(8).await;
 
-    let newer = forged(bytes, |db| {
+    let newer = forged(image, |db| {
         let write = db.begin_write().unwrap();
         let version: &[u8] = &[u8::MAX, b'?'];
         write
@@ -210,34 +256,35 @@ async fn a_newer_schema_is_refused_before_anything_is_read() {
         write.commit().unwrap();
     });
 
-    assert!(matches!(open(newer), Err(Fault::Newer)));
+    assert!(matches!(open(&newer), Err(Fault::Newer)));
 }
 
 #[tokio::test]
 async fn a_newer_format_of_the_file_is_refused() {
-    let (mut bytes, _) = small(9).await;
+    let (mut image, _) = small(9).await;
 
     // The version of each of the two commits.
     for at in [64, 192] {
-        bytes[at] = 4;
+        image.database[at] = 4;
     }
 
-    assert!(matches!(open(Medium::of(bytes)), Err(Fault::Newer)));
+    assert!(matches!(open(&Medium::of(image)), Err(Fault::Newer)));
 }
 
 #[tokio::test]
 async fn what_is_no_state_of_ours_is_refused() {
     let other = Medium::default();
-    let db = Builder::new().create_with_backend(other.clone()).unwrap();
+    let database = other.file(File::Database);
+    let db = Builder::new().create_with_backend(database).unwrap();
     let write = db.begin_write().unwrap();
     write.open_table(TURNS).unwrap();
     write.commit().unwrap();
     drop(db);
 
     assert!(matches!(
-        open(Medium::of(other.bytes())),
+        open(&Medium::of(other.image())),
         Err(Fault::Foreign)
     ));
     let text = b"a file of another program".to_vec();
-    assert!(matches!(open(Medium::of(text)), Err(Fault::Foreign)));
+    assert!(matches!(open(&Medium::of(text)), Err(Fault::Foreign)));
 }

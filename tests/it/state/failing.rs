@@ -2,12 +2,14 @@
 //! finds what was acknowledged.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chaturdata_proxy::store::backend::{Backend, Unwritten};
 use chaturdata_proxy::store::disk::Fault;
 
 use super::former::second;
-use super::medium::{Call, Medium, Planned};
+use super::medium::{Call, Image, Medium, Planned};
 use super::{Contents, Random, apply, open, random_write, small};
 
 const ENOSPC: i32 = 28;
@@ -22,6 +24,7 @@ struct Fails {
     error: i32,
     stays: bool,
     seen: usize,
+    failed: Arc<AtomicBool>,
 }
 
 impl Planned for Fails {
@@ -31,6 +34,7 @@ impl Planned for Fails {
         }
         self.seen += 1;
         let now = self.seen - 1 == self.at || self.stays && self.seen > self.at;
+        self.failed.fetch_or(now, Ordering::Relaxed);
         now.then(|| io::Error::from_raw_os_error(self.error))
     }
 }
@@ -41,18 +45,21 @@ enum Went {
     /// It was not opened.
     Refused,
     Degraded,
+    /// It failed when nobody waited any more.
+    Late,
     /// The disk was not asked often enough.
     Well,
 }
 
 /// Writes a record at a time, each acknowledged, until the disk fails, and looks at what is left.
-async fn live(first: &(Vec<u8>, Contents), fails: Fails) -> Went {
+async fn live(first: &(Image, Contents), fails: Fails) -> Went {
     let what = format!("{fails:?}");
+    let failed = Arc::clone(&fails.failed);
     let medium = Medium::failing(first.0.clone(), fails);
-    let opened = match open(medium.clone()) {
+    let opened = match open(&medium) {
         Ok((opened, _)) => opened,
         Err(Fault::Unreadable(_) | Fault::Unwritable(_)) => {
-            let (_, found) = open(Medium::of(medium.bytes())).unwrap();
+            let (_, found) = open(&Medium::of(medium.image())).unwrap();
             assert_eq!(found, first.1, "{what}");
             return Went::Refused;
         }
@@ -83,9 +90,13 @@ async fn live(first: &(Vec<u8>, Contents), fails: Fails) -> Went {
         degraded
     };
     let (degraded, ()) = tokio::join!(living, opened.serving);
-    let (_, found) = open(Medium::of(medium.bytes())).expect(&what);
+    let (_, found) = open(&Medium::of(medium.image())).expect(&what);
     assert!(found == acknowledged || found == last, "{what}");
-    if degraded { Went::Degraded } else { Went::Well }
+    match degraded {
+        true => Went::Degraded,
+        false if failed.load(Ordering::Relaxed) => Went::Late,
+        false => Went::Well,
+    }
 }
 
 #[tokio::test]
@@ -107,8 +118,8 @@ async fn whatever_call_fails_as_an_earlier_version_is_brought_up_nothing_is_lost
 }
 
 /// Lives on disks of which one call fails after the other; how many were not opened, and how many degraded.
-async fn every_failure(first: &(Vec<u8>, Contents)) -> (usize, usize) {
-    let (mut refused, mut degraded) = (0, 0);
+async fn every_failure(first: &(Image, Contents)) -> (usize, usize) {
+    let (mut refused, mut degraded, mut late) = (0, 0, 0);
     for (call, error) in [
         (Call::Write, ENOSPC),
         (Call::Write, EIO),
@@ -124,15 +135,18 @@ async fn every_failure(first: &(Vec<u8>, Contents)) -> (usize, usize) {
                     error,
                     stays,
                     seen: 0,
+                    failed: Arc::default(),
                 };
                 match live(first, fails).await {
                     Went::Refused => refused += 1,
                     Went::Degraded => degraded += 1,
+                    Went::Late => late += 1,
                     Went::Well => break,
                 }
             }
         }
     }
+    assert!(late > 10, "{late}");
     (refused, degraded)
 }
 
@@ -146,6 +160,7 @@ async fn a_full_disk_degrades_and_a_sync_is_never_tried_again() {
         error: EIO,
         stays: false,
         seen: 0,
+        failed: Arc::default(),
     };
 
     assert_eq!(live(&first, fails).await, Went::Degraded);
@@ -153,7 +168,7 @@ async fn a_full_disk_degrades_and_a_sync_is_never_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn many_wait_for_one_write() {
-    let (opened, _) = open(Medium::default()).unwrap();
+    let (opened, _) = open(&Medium::default()).unwrap();
     let disk = opened.disk;
     let mut random = Random(3);
     let used = async {
@@ -173,7 +188,7 @@ async fn many_wait_for_one_write() {
 #[tokio::test]
 async fn what_is_queued_is_written_before_the_end() {
     let medium = Medium::default();
-    let (opened, mut expected) = open(medium.clone()).unwrap();
+    let (opened, mut expected) = open(&medium).unwrap();
     let mut random = Random(4);
     for _ in 0..100 {
         let write = random_write(&mut random);
@@ -183,7 +198,7 @@ async fn what_is_queued_is_written_before_the_end() {
 
     tokio::join!(opened.disk.close(), opened.serving);
 
-    let (_, found) = open(Medium::of(medium.bytes())).unwrap();
+    let (_, found) = open(&Medium::of(medium.image())).unwrap();
     assert_eq!(found, expected);
     opened.disk.queue(vec![random_write(&mut random)]);
     assert_eq!(opened.disk.flushed().await, Err(Unwritten));
@@ -191,7 +206,7 @@ async fn what_is_queued_is_written_before_the_end() {
 
 #[tokio::test]
 async fn a_writer_that_is_gone_leaves_nobody_waiting() {
-    let (opened, _) = open(Medium::default()).unwrap();
+    let (opened, _) = open(&Medium::default()).unwrap();
     opened.disk.queue(vec![random_write(&mut Random(5))]);
     let waiting = opened.disk.flushed();
 
@@ -203,7 +218,7 @@ async fn a_writer_that_is_gone_leaves_nobody_waiting() {
 
 #[tokio::test]
 async fn what_the_disk_does_not_take_is_not_heaped_up_for_ever() {
-    let (opened, _) = open(Medium::default()).unwrap();
+    let (opened, _) = open(&Medium::default()).unwrap();
     let mut random = Random(6);
 
     // Nobody polls the writer.

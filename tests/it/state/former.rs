@@ -1,5 +1,5 @@
-//! States that earlier versions of the file have left, with conversations of the sandbox in them: `second.redb`
-//! and `fifth.redb`. And the records that fuzzing begins with, which go out of date like them.
+//! States that earlier versions of the file have left, with conversations in them: `second.redb`, `fifth.redb` and
+//! `sixth.redb`, the last that had no journal. And the records that fuzzing begins with, which go out of date like them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use chaturdata_proxy::store::disk::SCHEMA;
 use chaturdata_proxy::store::{HandleHash, Restored};
 
 use super::damage::look;
-use super::medium::Medium;
+use super::medium::{Image, Medium};
 use super::{Contents, open};
 
 pub const SECOND: &[u8] = include_bytes!("second.redb");
@@ -18,9 +18,12 @@ pub const SECOND: &[u8] = include_bytes!("second.redb");
 /// Compacted. One of its conversations has so many turns that their tips do not all fit beside its own.
 const FIFTH: &[u8] = include_bytes!("fifth.redb");
 
-pub fn second() -> (Vec<u8>, Contents) {
-    let (_, contents) = open(Medium::of(SECOND.to_vec())).unwrap();
-    (SECOND.to_vec(), contents)
+/// The same.
+const SIXTH: &[u8] = include_bytes!("sixth.redb");
+
+pub fn second() -> (Image, Contents) {
+    let (_, contents) = open(&Medium::of(SECOND.to_vec())).unwrap();
+    (SECOND.to_vec().into(), contents)
 }
 
 #[test]
@@ -33,13 +36,18 @@ fn the_fifth_version_is_found_whole_and_becomes_this_one() {
     becomes_this_one(FIFTH, 5, [8, 8, 5, 1, 1, 1]);
 }
 
+#[test]
+fn the_sixth_version_is_found_whole_and_becomes_this_one() {
+    becomes_this_one(SIXTH, 6, [6, 6, 3, 1, 0, 1]);
+}
+
 /// What a version has left, with so many records in each table.
 fn becomes_this_one(left: &[u8], schema: u8, counts: [usize; 6]) {
     let medium = Medium::of(left.to_vec());
-    let (before, contents) = open(medium.clone()).unwrap();
+    let (before, contents) = open(&medium).unwrap();
     let facts = (before.facts.schema, before.facts.salt);
     drop(before);
-    let (after, again) = open(Medium::of(medium.bytes())).unwrap();
+    let (after, again) = open(&Medium::of(medium.image())).unwrap();
 
     assert_eq!(facts, (schema, after.facts.salt));
     assert_eq!(after.facts.schema, SCHEMA);
@@ -78,7 +86,7 @@ fn a_damaged_one_is_left_as_it_is() {
     for at in (0..SECOND.len()).step_by(97) {
         let mut damaged = SECOND.to_vec();
         damaged[at] ^= 0x55;
-        refused += usize::from(look(&damaged, &written, &format!("byte {at}")));
+        refused += usize::from(look(&damaged.into(), &written, &format!("byte {at}")));
     }
 
     assert!(refused > 100, "{refused}");

@@ -18,14 +18,14 @@ fn write(key: u8) -> Vec<Write> {
 
 /// How often it was made sure that the disk has everything.
 fn syncs(medium: &Medium) -> usize {
-    let is_sync = |event: &&Event| matches!(event, Event::Sync);
+    let is_sync = |event: &&Event| matches!(event, Event::Sync(_));
     medium.log().iter().filter(is_sync).count()
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_waits_for_keeps_nobody_waiting_and_is_written_soon() {
     let medium = Medium::default();
-    let (opened, _) = open(medium.clone()).unwrap();
+    let (opened, _) = open(&medium).unwrap();
     let disk = opened.disk;
     let using = async {
         let begun = syncs(&medium);

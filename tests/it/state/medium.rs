@@ -9,23 +9,70 @@ use super::Random;
 
 pub const SECTOR: usize = 512;
 
+/// How long the journal is there, in bytes: a few frames fill it.
+pub const JOURNAL: u64 = 32 << 10;
+
+/// A state's two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    Database,
+    Journal,
+}
+
+/// What is in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    pub database: Vec<u8>,
+    pub journal: Vec<u8>,
+}
+
+impl Image {
+    pub fn of(&self, file: File) -> &Vec<u8> {
+        match file {
+            File::Database => &self.database,
+            File::Journal => &self.journal,
+        }
+    }
+
+    pub fn of_mut(&mut self, file: File) -> &mut Vec<u8> {
+        match file {
+            File::Database => &mut self.database,
+            File::Journal => &mut self.journal,
+        }
+    }
+}
+
+/// A state that was closed.
+impl From<Vec<u8>> for Image {
+    fn from(database: Vec<u8>) -> Self {
+        Self {
+            database,
+            ..Self::default()
+        }
+    }
+}
+
 /// Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct Medium(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    bytes: Vec<u8>,
+    image: Image,
     log: Vec<Event>,
     fault: Option<Box<dyn Planned>>,
 }
 
+/// One of its files.
+#[derive(Debug)]
+pub struct Part(Medium, File);
+
 /// What was done, in its order.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Write(usize, Vec<u8>),
-    SetLen(usize),
-    Sync,
+    Write(File, usize, Vec<u8>),
+    SetLen(File, usize),
+    Sync(File),
     /// So many units of the caller's were acknowledged by now.
     Acknowledged(usize),
     /// So many units of the caller's were queued by now.
@@ -47,20 +94,24 @@ pub trait Planned: Send + std::fmt::Debug {
 }
 
 impl Medium {
-    pub fn of(bytes: Vec<u8>) -> Self {
+    pub fn of(image: impl Into<Image>) -> Self {
         let medium = Self::default();
-        medium.0.lock().unwrap().bytes = bytes;
+        medium.0.lock().unwrap().image = image.into();
         medium
     }
 
-    pub fn failing(bytes: Vec<u8>, fault: impl Planned + 'static) -> Self {
-        let medium = Self::of(bytes);
+    pub fn failing(image: Image, fault: impl Planned + 'static) -> Self {
+        let medium = Self::of(image);
         medium.0.lock().unwrap().fault = Some(Box::new(fault));
         medium
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
-        self.0.lock().unwrap().bytes.clone()
+    pub fn file(&self, file: File) -> Part {
+        Part(self.clone(), file)
+    }
+
+    pub fn image(&self) -> Image {
+        self.0.lock().unwrap().image.clone()
     }
 
     pub fn log(&self) -> Vec<Event> {
@@ -80,15 +131,17 @@ impl Medium {
     }
 }
 
-impl StorageBackend for Medium {
+impl StorageBackend for Part {
     fn len(&self) -> io::Result<u64> {
-        self.call(Call::Read, |inner| Ok(inner.bytes.len() as u64))
+        let Self(medium, file) = self;
+        medium.call(Call::Read, |inner| Ok(inner.image.of(*file).len() as u64))
     }
 
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        let Self(medium, file) = self;
         let at = usize::try_from(at).unwrap();
-        self.call(Call::Read, |inner| {
-            let part = inner.bytes.get(at..at + out.len());
+        medium.call(Call::Read, |inner| {
+            let part = inner.image.of(*file).get(at..at + out.len());
             out.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
             Ok(())
         })
@@ -96,51 +149,59 @@ impl StorageBackend for Medium {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let len = usize::try_from(len).unwrap();
-        self.call(Call::SetLen, |inner| {
-            inner.bytes.resize(len, 0);
-            inner.log.push(Event::SetLen(len));
-            Ok(())
-        })
+        self.done(Call::SetLen, Event::SetLen(self.1, len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.call(Call::Sync, |inner| {
-            inner.log.push(Event::Sync);
-            Ok(())
-        })
+        self.done(Call::Sync, Event::Sync(self.1))
     }
 
     fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let at = usize::try_from(at).unwrap();
-        self.call(Call::Write, |inner| {
-            inner.bytes[at..at + bytes.len()].copy_from_slice(bytes);
-            inner.log.push(Event::Write(at, bytes.to_vec()));
+        self.done(Call::Write, Event::Write(self.1, at, bytes.to_vec()))
+    }
+}
+
+impl Part {
+    fn done(&self, call: Call, event: Event) -> io::Result<()> {
+        self.0.call(call, |inner| {
+            redo(&mut inner.image, &event);
+            inner.log.push(event);
             Ok(())
         })
     }
 }
 
-/// What a disk may hold after the power failed at the end of `log`: what was synced, and of the rest
+/// What a disk may hold after the power failed at the end of `log`: of each file what was synced, and of the rest
 /// any sector in any of the states that it had, or torn between two of them, or empty.
-pub fn after_power_cut(first: &[u8], log: &[Event], random: &mut Random) -> Vec<u8> {
-    let synced = log.iter().rposition(|event| matches!(event, Event::Sync));
-    let (safe, lost) = log.split_at(synced.map_or(0, |at| at + 1));
-    let mut bytes = first.to_vec();
-    for event in safe {
-        redo(&mut bytes, event);
+pub fn after_power_cut(first: &Image, log: &[Event], random: &mut Random) -> Image {
+    let mut image = first.clone();
+    for file in [File::Database, File::Journal] {
+        let is_sync = |event: &Event| matches!(event, Event::Sync(synced) if *synced == file);
+        let (safe, lost) = log.split_at(log.iter().rposition(is_sync).map_or(0, |at| at + 1));
+        for event in safe.iter().filter(|event| event.file() == Some(file)) {
+            redo(&mut image, event);
+        }
+        let lost = lost.iter().filter(|event| event.file() == Some(file));
+        lose(&mut image, lost, random);
     }
+    image
+}
+
+/// What was done to one file, and perhaps not to the disk.
+fn lose<'a>(image: &mut Image, lost: impl Iterator<Item = &'a Event>, random: &mut Random) {
     let kind = random.below(4);
-    let mut volatile = bytes.clone();
+    let mut volatile = image.clone();
     for event in lost {
         match event {
-            Event::SetLen(len) if random.one_in(2) => bytes.resize(*len, 0),
-            Event::Write(at, new) => {
+            Event::SetLen(file, len) if random.one_in(2) => image.of_mut(*file).resize(*len, 0),
+            Event::Write(file, at, new) => {
                 let mut at = *at;
                 for part in new.chunks(SECTOR) {
                     // What is written begins at the beginning of a sector.
                     assert_eq!(at % SECTOR, 0);
-                    let before = &volatile[at..at + part.len()];
-                    if let Some(place) = bytes.get_mut(at..at + part.len()) {
+                    let before = &volatile.of(*file)[at..at + part.len()];
+                    if let Some(place) = image.of_mut(*file).get_mut(at..at + part.len()) {
                         settle(place, (before, part), (at, kind), random);
                     }
                     at += part.len();
@@ -150,7 +211,6 @@ pub fn after_power_cut(first: &[u8], log: &[Event], random: &mut Random) -> Vec<
         }
         redo(&mut volatile, event);
     }
-    bytes
 }
 
 /// Puts a sector into one of the states that it may be in.
@@ -180,10 +240,21 @@ fn settle(
     }
 }
 
-fn redo(bytes: &mut Vec<u8>, event: &Event) {
+fn redo(image: &mut Image, event: &Event) {
     match event {
-        Event::Write(at, new) => bytes[*at..at + new.len()].copy_from_slice(new),
-        Event::SetLen(len) => bytes.resize(*len, 0),
-        Event::Sync | Event::Acknowledged(_) | Event::Queued(_) => {}
+        Event::Write(file, at, new) => {
+            image.of_mut(*file)[*at..at + new.len()].copy_from_slice(new);
+        }
+        Event::SetLen(file, len) => image.of_mut(*file).resize(*len, 0),
+        Event::Sync(_) | Event::Acknowledged(_) | Event::Queued(_) => {}
+    }
+}
+
+impl Event {
+    fn file(&self) -> Option<File> {
+        match self {
+            Self::Write(file, ..) | Self::SetLen(file, _) | Self::Sync(file) => Some(*file),
+            Self::Acknowledged(_) | Self::Queued(_) => None,
+        }
     }
 }

@@ -17,9 +17,8 @@ use std::io::{self, Write as _};
 
 use chaturdata_proxy::store::backend::{Backend, Table, Write};
 use chaturdata_proxy::store::disk::{Disk, Fault, Opened};
-use redb::StorageBackend;
 
-use medium::Medium;
+use medium::{File, Image, JOURNAL, Medium};
 
 /// Everything in a state, by table and key.
 type Contents = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
@@ -33,9 +32,10 @@ fn apply(contents: &mut Contents, write: &Write) {
 }
 
 /// Opens a state, and returns everything in it too.
-fn open(storage: impl StorageBackend) -> Result<(Opened, Contents), Fault> {
+fn open(medium: &Medium) -> Result<(Opened, Contents), Fault> {
     let mut contents = Contents::new();
-    let opened = Disk::open_on(storage, &mut |table, key, value| {
+    let (database, journal) = (medium.file(File::Database), medium.file(File::Journal));
+    let opened = Disk::open_on(database, (journal, JOURNAL), &mut |table, key, value| {
         let twice = contents.insert((table, key.to_vec()), value.to_vec());
         assert_eq!(twice, None, "a record comes twice");
         Ok(())
@@ -94,9 +94,9 @@ fn random_write(random: &mut Random) -> Write {
 }
 
 /// A state with some records, closed in good order.
-async fn small(seed: u64) -> (Vec<u8>, Contents) {
+async fn small(seed: u64) -> (Image, Contents) {
     let medium = Medium::default();
-    let (opened, mut contents) = open(medium.clone()).unwrap();
+    let (opened, mut contents) = open(&medium).unwrap();
     let mut random = Random(seed);
     let disk = opened.disk;
     let writing = async {
@@ -109,5 +109,5 @@ async fn small(seed: u64) -> (Vec<u8>, Contents) {
         disk.close().await;
     };
     tokio::join!(writing, opened.serving);
-    (medium.bytes(), contents)
+    (medium.image(), contents)
 }

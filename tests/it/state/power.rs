@@ -3,12 +3,14 @@
 
 use std::env;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use chaturdata_proxy::store::backend::{Backend, Write};
 use chaturdata_proxy::store::disk::Facts;
+use tokio::time::sleep;
 
 use super::former::SECOND;
-use super::medium::{Event, Medium, after_power_cut};
+use super::medium::{Event, File, Image, Medium, after_power_cut};
 use super::{Contents, Random, apply, open, random_write};
 
 /// Power cuts that are tried; more by `STATE_POWER_CUTS`.
@@ -20,7 +22,7 @@ static CUTS: LazyLock<usize> = LazyLock::new(|| {
 
 /// A state that was used for a while, and what was done to its disk meanwhile.
 struct Life {
-    first: Vec<u8>,
+    first: Image,
     facts: Facts,
     before: Contents,
     /// Unit by unit.
@@ -29,9 +31,9 @@ struct Life {
 }
 
 impl Life {
-    async fn of(random: &mut Random, first: Vec<u8>) -> Self {
+    async fn of(random: &mut Random, first: Image) -> Self {
         let medium = Medium::of(first.clone());
-        let (opened, before) = open(medium.clone()).unwrap();
+        let (opened, before) = open(&medium).unwrap();
         let disk = opened.disk;
         let mut queued = Vec::new();
         let living = async {
@@ -47,6 +49,10 @@ impl Life {
                 if !random.one_in(4) {
                     disk.flushed().await.unwrap();
                     medium.note(Event::Acknowledged(queued.len()));
+                }
+                if random.one_in(8) {
+                    // The database is given what the journal has.
+                    sleep(Duration::from_secs(2)).await;
                 }
             }
             if random.one_in(2) {
@@ -73,7 +79,7 @@ impl Life {
     }
 
     /// Cuts the power at the end of the first `at` events, and says what is wrong with what is found.
-    fn cut(&self, at: usize, random: &mut Random) -> Result<Vec<u8>, String> {
+    fn cut(&self, at: usize, random: &mut Random) -> Result<Image, String> {
         let log = &self.log[..at];
         let (mut acknowledged, mut most) = (0, 0);
         for event in log {
@@ -84,7 +90,8 @@ impl Life {
             }
         }
         let image = after_power_cut(&self.first, log, random);
-        let (opened, found) = open(Medium::of(image.clone())).map_err(|fault| fault.to_string())?;
+        let (opened, found) =
+            open(&Medium::of(image.clone())).map_err(|fault| fault.to_string())?;
         if opened.facts.salt != self.facts.salt {
             return Err("another salt".to_owned());
         }
@@ -116,13 +123,14 @@ fn lives(seed: u64, cuts: usize, change: fn(Vec<Event>) -> Vec<Event>) -> Result
 }
 
 fn lives_from(
-    begun: fn() -> Vec<u8>,
+    begun: fn() -> Image,
     seed: u64,
     cuts: usize,
     change: fn(Vec<Event>) -> Vec<Event>,
 ) -> Result<usize, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
+        .start_paused(true)
         .build()
         .unwrap();
     let mut random = Random(seed);
@@ -149,11 +157,11 @@ fn lives_from(
 }
 
 /// A state without records.
-fn empty() -> Vec<u8> {
-    static EMPTY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+fn empty() -> Image {
+    static EMPTY: LazyLock<Image> = LazyLock::new(|| {
         let medium = Medium::default();
-        drop(open(medium.clone()).unwrap());
-        medium.bytes()
+        drop(open(&medium).unwrap());
+        medium.image()
     });
     EMPTY.clone()
 }
@@ -173,23 +181,28 @@ fn a_power_cut_leaves_exactly_a_beginning_with_all_that_was_acknowledged() {
 
 #[test]
 fn a_power_cut_as_an_earlier_version_is_brought_up_leaves_all_of_it() {
-    let tried = lives_from(|| SECOND.to_vec(), 1, 1000, |log| log).unwrap();
+    let tried = lives_from(|| SECOND.to_vec().into(), 1, 1000, |log| log).unwrap();
 
     assert!(tried >= 1000, "{tried}");
 }
 
+fn without_syncs(of: &[File], log: Vec<Event>) -> Vec<Event> {
+    let is_kept = |event: &Event| !matches!(event, Event::Sync(file) if of.contains(file));
+    log.into_iter().filter(is_kept).collect()
+}
+
 #[test]
-fn a_store_that_acknowledges_before_it_syncs_is_caught_at_once() {
-    let never_synced = |log: Vec<Event>| {
-        let events = log.into_iter();
-        events
-            .filter(|event| !matches!(event, Event::Sync))
-            .collect()
-    };
+fn a_store_that_acknowledges_before_it_syncs_either_file_is_caught_at_once() {
+    let never: [fn(Vec<Event>) -> Vec<Event>; 3] = [
+        |log| without_syncs(&[File::Database, File::Journal], log),
+        |log| without_syncs(&[File::Journal], log),
+        |log| without_syncs(&[File::Database], log),
+    ];
+    for (files, never_synced) in never.into_iter().enumerate() {
+        for seed in 0..10 {
+            let caught = lives(seed, 400, never_synced);
 
-    for seed in 0..10 {
-        let caught = lives(seed, 200, never_synced);
-
-        assert!(caught.is_err(), "seed {seed}");
+            assert!(caught.is_err(), "{files}, seed {seed}");
+        }
     }
 }

@@ -24,8 +24,8 @@ impl Planned for Full {
 #[tokio::test]
 async fn a_disk_that_takes_no_more_degrades_the_proxy_which_answers_on() {
     let first = Medium::default();
-    drop(open(first.clone()).unwrap());
-    let (opened, _) = open(Medium::failing(first.bytes(), Full::default())).unwrap();
+    drop(open(&first).unwrap());
+    let (opened, _) = open(&Medium::failing(first.image(), Full::default())).unwrap();
     let disk = opened.disk.clone();
     let proxy = Proxy::start(Setup {
         state: Arc::new(opened.disk),
