@@ -140,7 +140,7 @@ mod tests {
                 form: None,
             };
 
-            let posted = posted(&lead, &prompt);
+            let posted = posted(&lead, prompt.clone());
             let blocks = blocks(&posted);
 
             prop_assert_eq!(blocks.prompt, &prompt);

@@ -31,7 +31,7 @@ pub fn prompt_after(calls: &[ToolCall], history: &[Message], prompt: &[Message])
             .iter()
             .map(|call| (call.id.as_str(), call.name.as_str())),
     );
-    let texts: Vec<String> = prompt
+    let mut texts: Vec<String> = prompt
         .iter()
         .map(|message| match message.role {
             Role::Tool => tool_result(&names, message),
@@ -39,7 +39,11 @@ pub fn prompt_after(calls: &[ToolCall], history: &[Message], prompt: &[Message])
         })
         .filter(|text| !text.is_empty())
         .collect();
-    texts.join("\n\n")
+    // Nearly always it is one.
+    match texts.as_mut_slice() {
+        [only] => std::mem::take(only),
+        _ => texts.join("\n\n"),
+    }
 }
 
 /// What stands around the prompt: on a new thread, or after the instructions or the form of answers have
@@ -62,7 +66,7 @@ impl fmt::Debug for Lead<'_> {
 }
 
 /// Instructions, earlier conversation, prompt and form, in this order.
-pub fn posted(lead: &Lead<'_>, prompt: &str) -> String {
+pub fn posted(lead: &Lead<'_>, prompt: String) -> String {
     let mut blocks = Vec::new();
     match (lead.instructions, lead.updated) {
         (Some(text), false) => blocks.push(leading(INSTRUCTIONS, text)),
@@ -73,7 +77,10 @@ pub fn posted(lead: &Lead<'_>, prompt: &str) -> String {
     if let Some(transcript) = &lead.transcript {
         blocks.push(leading(EARLIER, transcript));
     }
-    blocks.push(prompt.to_owned());
+    if blocks.is_empty() && lead.form.is_none() {
+        return prompt;
+    }
+    blocks.push(prompt);
     blocks.extend(lead.form.map(str::to_owned));
     blocks.join(BORDER)
 }
@@ -209,7 +216,7 @@ mod tests {
             form: Some("Answer format: JSON."),
         };
 
-        insta::assert_snapshot!(posted(&lead, "And now?"), @"
+        insta::assert_snapshot!(posted(&lead, "And now?".to_owned()), @"
         Instructions:
 
         Be brief.

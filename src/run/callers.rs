@@ -119,6 +119,15 @@ impl Remembered {
         self.asked(|turn| turn.phase)
     }
 
+    /// Whether the turn is still to be brought to its end; nobody knows where nothing is remembered.
+    pub fn is_open(&self) -> Option<bool> {
+        match self {
+            Self::Nothing => None,
+            Self::Loose(turn) => Some(turn.phase.is_open()),
+            Self::Packed(line) => Some(line.is_open),
+        }
+    }
+
     fn asked<T>(&self, ask: impl FnOnce(&record::Turn) -> T) -> Option<T> {
         match self {
             Self::Nothing => None,
@@ -199,6 +208,7 @@ mod tests {
 
         assert!(matches!(callers.record, Remembered::Packed(_)));
         assert_eq!(callers.record.cut(), Some(turn().cut));
+        assert_eq!(callers.record.is_open(), Some(turn().phase.is_open()));
         assert_eq!(callers.whole().as_deref(), Some(&expected));
         callers.kept = None;
         let changed = callers.changed(|turn| turn.phase = phase);
@@ -210,6 +220,7 @@ mod tests {
         assert_eq!(changed.as_deref(), Some(&expected));
         callers.pack();
         assert_eq!(callers.record.phase(), Some(phase));
+        assert_eq!(callers.record.is_open(), Some(false));
         assert_eq!(callers.whole().as_deref(), Some(&expected));
     }
 

@@ -242,7 +242,7 @@ impl Carry {
             return Err(Step::Replay(held, Why::Closed));
         };
         let lead = self.shared.lead_of_append(&self.turn, &self.hashes, &told);
-        let text = transcript::posted(&lead, &self.prompt());
+        let text = transcript::posted(&lead, self.prompt());
         let mark = self.shared.mark(&text).await;
         if self.hashes.form != told.form {
             // Until the message is known to be there, nobody knows what the thread was told last.
@@ -290,7 +290,7 @@ impl Carry {
             transcript: beginning.transcript,
             form: self.turn.form.as_deref().map(Form::block),
         };
-        let text = transcript::posted(&lead, &self.prompt());
+        let text = transcript::posted(&lead, self.prompt());
         let mark = self.shared.mark(&text).await;
         let posted = async {
             self.intend(&held, None, Seen::default(), mark)

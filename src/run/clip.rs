@@ -49,7 +49,7 @@ impl Clip {
         if self.ended.is_some() {
             return String::new();
         }
-        if self.stops.is_empty() && self.budget.is_none() {
+        if self.cuts_nothing() {
             return text.to_owned();
         }
         for c in text.chars() {
@@ -71,6 +71,11 @@ impl Clip {
         };
         let rest = self.held.split_off(self.held.len().saturating_sub(keep));
         std::mem::replace(&mut self.held, rest)
+    }
+
+    /// Whether every text is let through as it is.
+    pub fn cuts_nothing(&self) -> bool {
+        self.stops.is_empty() && self.budget.is_none()
     }
 
     /// Whether more text would change nothing.

@@ -133,11 +133,7 @@ pub fn answered(salt: &Salt, answer: &Answer) -> Digest {
 
 /// What the whole of a text is known by.
 pub fn said(salt: &Salt, whole: &str) -> Digest {
-    let answer = Answer {
-        text: whole.to_owned(),
-        ..Answer::default()
-    };
-    answered(salt, &answer)
+    digest(salt, &Message::said(Role::Assistant, whole))
 }
 
 /// Where the conversation stands once the turn is answered.

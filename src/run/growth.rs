@@ -30,6 +30,9 @@ impl<'a> Shown<'a> {
         if self.turn.form.is_some() {
             return Arc::default();
         }
+        if self.clip.cuts_nothing() {
+            return Arc::from(text);
+        }
         if !text.starts_with(&self.whole) {
             *self = Self::new(self.turn);
         }

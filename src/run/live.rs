@@ -289,7 +289,7 @@ impl Runner {
         // What a new thread begins with, its old one would have to be read for.
         let is_known =
             decision != Decision::Local && (decision != Decision::Forked || follows.is_none());
-        let posts = is_known.then(|| transcript::posted(&lead, &prompt));
+        let posts = is_known.then(|| transcript::posted(&lead, prompt));
         Ok(Plan {
             conversation,
             decision,

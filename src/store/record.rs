@@ -201,17 +201,23 @@ pub struct Line {
     fresh: u16,
 }
 
-/// A turn as small as it can be: as it is written down.
+/// A turn as small as it can be: as it is written down, and what is asked of each.
 #[derive(Clone, Debug)]
-pub struct TurnLine(Box<[u8]>);
+pub struct TurnLine {
+    bytes: Box<[u8]>,
+    pub is_open: bool,
+}
 
 impl TurnLine {
     pub fn of(turn: &Turn) -> Self {
-        Self(self::turn(turn).into())
+        Self {
+            bytes: self::turn(turn).into(),
+            is_open: turn.phase.is_open(),
+        }
     }
 
     pub fn turn(&self) -> Turn {
-        value_of(&self.0).expect("it was made of one")
+        value_of(&self.bytes).expect("it was made of one")
     }
 }
 
