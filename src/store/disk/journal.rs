@@ -2,33 +2,17 @@
 //! added to it is one stretch of pages and one sync, where a commit of the database is pages here and there and two.
 
 use std::collections::BTreeMap;
-use std::{fmt, io};
+use std::io;
 
-use bytes::{Buf as _, BufMut as _};
-use highway::{HighwayHash as _, HighwayHasher, Key};
 use redb::StorageBackend;
 
 use super::Fault;
+use super::entry::{Entry, Keyed, PAGE};
 use super::reserve::is_full;
-use crate::store::backend::{Table, Write};
+use crate::store::backend::Write;
 
 /// How long the file is, in bytes.
 pub const LENGTH: u64 = 2 << 20;
-
-/// Entries begin at pages, in bytes: nothing that is written touches an entry that is durable.
-const PAGE: usize = 4096;
-
-/// What an entry begins with: its number, when it was written, and how many bytes of records follow.
-const HEAD: usize = 8 + 8 + 4;
-
-/// What it ends with.
-const CHECK: usize = 16;
-
-/// What a record begins with: its table, and how long its key and its value are.
-const RECORD: usize = 1 + 2 + 4;
-
-/// What stands for the length of a value where a record is taken away.
-const TAKEN: u32 = u32::MAX;
 
 /// Where units are written until the database has them. Each write is an entry; entries have numbers, one after the
 /// other as long as the state lives, and a place is used again once the database has what is in it.
@@ -52,43 +36,24 @@ pub struct Span {
     bytes: u64,
 }
 
-/// What was written at once.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub number: u64,
-    /// In milliseconds since the epoch.
-    pub written: u64,
-    pub writes: Vec<Write>,
-}
-
-/// The check of an entry. It is keyed: what is left of another state is none of this one's.
-#[derive(Clone)]
-struct Keyed(HighwayHasher);
-
-impl fmt::Debug for Keyed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keyed")
-    }
-}
-
 /// Makes the file so long, in bytes, and takes its place on the disk, so that no sync finds anything to be written but
 /// what was added. As long as it was before, where there is no space for all of that.
 pub fn fill(file: &dyn StorageBackend, length: u64) -> io::Result<u64> {
-    let zeros = [0; PAGE];
+    let zeros = [0; 4 * PAGE];
     let found = file.len()?;
     let mut filled = found - found % PAGE as u64;
     while filled < length {
-        let longer = file
-            .set_len(filled + PAGE as u64)
-            .and_then(|()| file.write(filled, &zeros));
-        match longer {
+        let longer = length.min(filled + zeros.len() as u64);
+        let part = usize::try_from(longer - filled).unwrap_or_default();
+        let part = zeros.get(..part).unwrap_or_default();
+        match file.set_len(longer).and_then(|()| file.write(filled, part)) {
             Err(error) if is_full(&error) => {
                 file.set_len(found)?;
                 return Ok(found);
             }
-            longer => longer?,
+            written => written?,
         }
-        filled += PAGE as u64;
+        filled = longer;
     }
     Ok(length)
 }
@@ -165,115 +130,23 @@ pub fn read(
     last: Option<u64>,
 ) -> Result<Vec<Entry>, Fault> {
     let length = file.len().map_err(Fault::Unreadable)?.min(LENGTH);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-    file.read(0, &mut bytes).map_err(Fault::Unreadable)?;
     let keyed = Keyed::of(salt);
-    let pages = (0..bytes.len()).step_by(PAGE);
-    let found = pages.filter_map(|at| keyed.found(bytes.get(at..)?, last.unwrap_or_default()));
-    let found: BTreeMap<u64, (u64, &[u8])> = found.collect();
+    let mut found = BTreeMap::new();
+    for at in (0..length).step_by(PAGE) {
+        let entry = keyed.found(file, at..length, last.unwrap_or_default());
+        let entry = entry.map_err(Fault::Unreadable)?;
+        found.extend(entry.map(|entry| (entry.number, entry)));
+    }
     let mut follow = last.into_iter().flat_map(|last| last + 1..);
     let mut entries = Vec::with_capacity(found.len());
-    for (number, (written, records)) in found {
+    for (number, entry) in found {
         if follow.next() != Some(number) {
             return Err(Fault::Apart);
         }
-        let writes = taken(records);
-        entries.push(Entry {
-            number,
-            written,
-            writes: writes.ok_or_else(|| Fault::Damaged("its journal means nothing".to_owned()))?,
-        });
+        let entry = entry.read();
+        entries.push(entry.ok_or_else(|| Fault::Damaged("its journal means nothing".to_owned()))?);
     }
     Ok(entries)
-}
-
-impl Keyed {
-    fn of(salt: &[u8; 32]) -> Self {
-        let mut key = [0; 4];
-        for (word, bytes) in key.iter_mut().zip(salt.chunks_exact(8)) {
-            *word = bytes.try_into().map_or(0, u64::from_le_bytes);
-        }
-        let mut hash = HighwayHasher::new(Key(key));
-        hash.append(b"journal");
-        Self(hash)
-    }
-
-    fn check(&self, entry: &[u8]) -> [u8; CHECK] {
-        let mut hash = self.0.clone();
-        hash.append(entry);
-        let [low, high] = hash.finalize128();
-        (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
-    }
-
-    /// An entry as the file has it: up to the end of a page.
-    fn entry(&self, number: u64, now: u64, writes: &[Write]) -> Option<Vec<u8>> {
-        let length = writes.iter().map(length_of).sum::<usize>();
-        let whole = (HEAD + length + CHECK).next_multiple_of(PAGE);
-        let mut entry = Vec::with_capacity(whole);
-        entry.put_u64_le(number);
-        entry.put_u64_le(now);
-        entry.put_u32_le(length.try_into().ok()?);
-        for write in writes {
-            put(&mut entry, write)?;
-        }
-        let check = self.check(&entry);
-        entry.put_slice(&check);
-        entry.resize(whole, 0);
-        Some(entry)
-    }
-
-    /// The entry that begins here, if one does that comes behind the one with this number: its own, when it was
-    /// written, and its records.
-    fn found<'a>(&self, bytes: &'a [u8], behind: u64) -> Option<(u64, (u64, &'a [u8]))> {
-        let mut head = bytes;
-        let number = head.try_get_u64_le().ok()?;
-        let written = head.try_get_u64_le().ok()?;
-        let length = usize::try_from(head.try_get_u32_le().ok()?).ok()?;
-        let (entry, rest) = bytes.split_at_checked(HEAD.checked_add(length)?)?;
-        let is_later = number > behind && rest.first_chunk() == Some(&self.check(entry));
-        is_later.then(|| (number, (written, entry.get(HEAD..).unwrap_or_default())))
-    }
-}
-
-fn length_of(write: &Write) -> usize {
-    RECORD + write.key.len() + write.value.as_ref().map_or(0, Vec::len)
-}
-
-fn put(entry: &mut Vec<u8>, write: &Write) -> Option<()> {
-    let Write { table, key, value } = write;
-    let number = Table::ALL.iter().position(|other| other == table)?;
-    entry.put_u8(number.try_into().ok()?);
-    entry.put_u16_le(key.len().try_into().ok()?);
-    entry.put_u32_le(match value {
-        Some(value) => value.len().try_into().ok()?,
-        None => TAKEN,
-    });
-    entry.put_slice(key);
-    entry.put_slice(value.as_deref().unwrap_or_default());
-    Some(())
-}
-
-/// The records of an entry, as they were put there.
-fn taken(mut records: &[u8]) -> Option<Vec<Write>> {
-    let mut writes = Vec::new();
-    while let Ok(table) = records.try_get_u8() {
-        let key = records.try_get_u16_le().ok()?;
-        let value = records.try_get_u32_le().ok()?;
-        let mut bytes = |length: usize| {
-            let (bytes, rest) = records.split_at_checked(length)?;
-            records = rest;
-            Some(bytes.to_vec())
-        };
-        writes.push(Write {
-            table: *Table::ALL.get(usize::from(table))?,
-            key: bytes(key.into())?,
-            value: match value {
-                TAKEN => None,
-                length => Some(bytes(length.try_into().ok()?)?),
-            },
-        });
-    }
-    Some(writes)
 }
 
 #[cfg(test)]
@@ -283,6 +156,7 @@ mod tests {
 
     use super::super::Held;
     use super::*;
+    use crate::store::backend::Table;
 
     const SALT: [u8; 32] = [7; 32];
     const PAGES: u64 = 8;
@@ -408,23 +282,6 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_entry_that_cannot_be_read_is_said_to_be_damage() {
-        let file = empty();
-        let mut journal = begin(&file, 0);
-        let mut entry = journal.keyed.entry(1, 1, &unit(1, 10)).unwrap();
-        entry[HEAD] = 99;
-        let end = HEAD + usize::from(entry[16]);
-        let check = journal.keyed.check(&entry[..end]);
-        entry[end..end + CHECK].copy_from_slice(&check);
-
-        file.write(0, &entry).unwrap();
-
-        assert!(matches!(read(&file, 0), Err(Fault::Damaged(_))));
-        assert!(journal.add(&unit(1, 10), 1).unwrap());
-        assert_eq!(read(&file, 0).unwrap().len(), 1);
-    }
-
-    #[test]
     fn without_space_there_is_no_room() {
         /// Of three pages.
         #[derive(Debug)]
@@ -466,27 +323,5 @@ mod tests {
         assert_eq!(added, [true, true, true, false]);
         let none = Full(InMemoryBackend::new());
         assert_eq!((fill(&none, LENGTH).unwrap(), none.len().unwrap()), (0, 0));
-    }
-
-    /// To the byte, as files have them.
-    #[test]
-    fn the_form_of_an_entry_stays_what_it_is() {
-        let file = empty();
-        assert!(begin(&file, 1).add(&unit(2, 3), 5).unwrap());
-
-        let mut found = [0; 100];
-        file.read(0, &mut found).unwrap();
-
-        assert_eq!(
-            found[..20],
-            *b"\x02\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x30\0\0\0"
-        );
-        let turn = b"\x02\x08\0\x03\0\0\0\x02\0\0\0\0\0\0\0\x02\x02\x02";
-        let branch = b"\0\x08\0\0\0\0\0\x02\0\0\0\0\0\0\0";
-        let passed = b"\x05\x08\0\xff\xff\xff\xff\x02\0\0\0\0\0\0\0";
-        assert_eq!(found[20..68], [&turn[..], branch, passed].concat());
-        let check = *b"\x39\xb1\x4a\x41\xe3\x6e\x18\xbc\xfc\x53\xce\x30\xab\xe6\x2b\x8b";
-        assert_eq!(found[68..84], check);
-        assert_eq!(found[84..], [0; 16]);
     }
 }
