@@ -39,7 +39,7 @@ pub fn prompt_after(calls: &[ToolCall], history: &[Message], prompt: &[Message])
         })
         .filter(|text| !text.is_empty())
         .collect();
-    // Nearly always it is one.
+    // Nearly always it is one, which a join would copy.
     match texts.as_mut_slice() {
         [only] => std::mem::take(only),
         _ => texts.join("\n\n"),

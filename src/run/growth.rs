@@ -30,6 +30,7 @@ impl<'a> Shown<'a> {
         if self.turn.form.is_some() {
             return Arc::default();
         }
+        // All of it then, without a copy of what was and of what is sent.
         if self.clip.cuts_nothing() {
             return Arc::from(text);
         }

@@ -19,6 +19,7 @@ pub enum Table {
 }
 
 impl Table {
+    /// In the order by which journals number them: others go behind.
     pub const ALL: [Self; 6] = [
         Self::Branches,
         Self::Handles,

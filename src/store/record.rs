@@ -201,7 +201,7 @@ pub struct Line {
     fresh: u16,
 }
 
-/// A turn as small as it can be: as it is written down, and what is asked of each.
+/// A turn as small as it can be: as it is written down, and whether it is open, for which it need not be read.
 #[derive(Clone, Debug)]
 pub struct TurnLine {
     bytes: Box<[u8]>,

@@ -7,13 +7,17 @@ use bytes::{Buf as _, BufMut as _};
 use highway::{HighwayHash as _, HighwayHasher, Key};
 use redb::StorageBackend;
 
+use super::former::upgraded;
+use super::records::{JOURNALLED_SINCE, stored_as};
+use super::seal::SCHEMA;
 use crate::store::backend::{Table, Write};
 
 /// Entries begin at pages, in bytes: nothing that is written touches an entry that is durable.
 pub const PAGE: usize = 4096;
 
-/// What an entry begins with: its number, when it was written, and how many bytes of records follow.
-const HEAD: usize = 8 + 8 + 4;
+/// What an entry begins with: its number, when and by which version it was written, and how many bytes of records
+/// follow.
+const HEAD: usize = 8 + 8 + 1 + 4;
 
 /// What it ends with.
 const CHECK: usize = 16;
@@ -21,8 +25,8 @@ const CHECK: usize = 16;
 /// What a record begins with: its table, and how long its key and its value are.
 const RECORD: usize = 1 + 2 + 4;
 
-/// What stands for the length of a value where a record is taken away.
-const TAKEN: u32 = u32::MAX;
+/// What stands for the length of a value where a record is removed.
+const REMOVED: u32 = u32::MAX;
 
 /// What was written at once.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +41,7 @@ pub struct Entry {
 pub struct Found {
     pub number: u64,
     written: u64,
+    version: u8,
     records: Vec<u8>,
 }
 
@@ -56,7 +61,7 @@ impl Found {
         Some(Entry {
             number: self.number,
             written: self.written,
-            writes: taken(&self.records)?,
+            writes: writes(&self.records, self.version)?,
         })
     }
 }
@@ -86,6 +91,7 @@ impl Keyed {
         let mut entry = Vec::with_capacity(whole);
         entry.put_u64_le(number);
         entry.put_u64_le(now);
+        entry.put_u8(SCHEMA);
         entry.put_u32_le(length.try_into().ok()?);
         for write in writes {
             put(&mut entry, write)?;
@@ -103,14 +109,17 @@ impl Keyed {
         part: Range<u64>,
         behind: u64,
     ) -> io::Result<Option<Found>> {
+        let left = part.end - part.start;
         let mut head = [0; HEAD];
-        if part.end - part.start < HEAD as u64 {
+        if left < head.len() as u64 {
             return Ok(None);
         }
         file.read(part.start, &mut head)?;
-        let (number, written, length) = facts(&head);
+        let Some((found, length)) = headed(&head) else {
+            return Ok(None);
+        };
         let whole = HEAD + length + CHECK;
-        if number <= behind || part.end - part.start < whole as u64 {
+        if found.number <= behind || left < whole as u64 {
             return Ok(None);
         }
         let mut entry = vec![0; whole];
@@ -119,23 +128,21 @@ impl Keyed {
         if self.check(&entry)[..] != check {
             return Ok(None);
         }
-        Ok(Some(Found {
-            number,
-            written,
-            records: entry.split_off(HEAD),
-        }))
+        let records = entry.split_off(HEAD);
+        Ok(Some(Found { records, ..found }))
     }
 }
 
-/// What an entry begins with: its number, when it was written, and how many bytes of records it has.
-fn facts(mut head: &[u8]) -> (u64, u64, usize) {
-    let (number, written) = (head.try_get_u64_le(), head.try_get_u64_le());
-    let length = head.try_get_u32_le().unwrap_or_default();
-    (
-        number.unwrap_or_default(),
-        written.unwrap_or_default(),
-        usize::try_from(length).unwrap_or_default(),
-    )
+/// An entry without its records, and how many bytes of them follow.
+fn headed(mut head: &[u8]) -> Option<(Found, usize)> {
+    let found = Found {
+        number: head.try_get_u64_le().ok()?,
+        written: head.try_get_u64_le().ok()?,
+        version: head.try_get_u8().ok()?,
+        records: Vec::new(),
+    };
+    let length = head.try_get_u32_le().ok()?;
+    Some((found, length.try_into().ok()?))
 }
 
 fn length_of(write: &Write) -> usize {
@@ -149,32 +156,35 @@ fn put(entry: &mut Vec<u8>, write: &Write) -> Option<()> {
     entry.put_u16_le(key.len().try_into().ok()?);
     entry.put_u32_le(match value {
         Some(value) => value.len().try_into().ok()?,
-        None => TAKEN,
+        None => REMOVED,
     });
     entry.put_slice(key);
     entry.put_slice(value.as_deref().unwrap_or_default());
     Some(())
 }
 
-/// The records of an entry, as they were put there.
-fn taken(mut records: &[u8]) -> Option<Vec<Write>> {
+/// The records of an entry, as this version would write them.
+fn writes(mut records: &[u8], version: u8) -> Option<Vec<Write>> {
+    if !(JOURNALLED_SINCE..=SCHEMA).contains(&version) {
+        return None;
+    }
     let mut writes = Vec::new();
     while let Ok(table) = records.try_get_u8() {
+        let table = *Table::ALL.get(usize::from(table))?;
         let key = records.try_get_u16_le().ok()?;
         let value = records.try_get_u32_le().ok()?;
         let mut bytes = |length: usize| {
             let (bytes, rest) = records.split_at_checked(length)?;
             records = rest;
-            Some(bytes.to_vec())
+            Some(bytes)
         };
-        writes.push(Write {
-            table: *Table::ALL.get(usize::from(table))?,
-            key: bytes(key.into())?,
-            value: match value {
-                TAKEN => None,
-                length => Some(bytes(length.try_into().ok()?)?),
-            },
-        });
+        let key = bytes(key.into())?.to_vec();
+        let value = match value {
+            REMOVED => None,
+            length => Some(bytes(length.try_into().ok()?)?),
+        };
+        let value = value.map(|value| upgraded(stored_as(table), version, value).into_owned());
+        writes.push(Write { table, key, value });
     }
     Some(writes)
 }
@@ -213,14 +223,14 @@ mod tests {
         let entry = entry();
 
         assert_eq!(entry.len(), PAGE);
-        let head = b"\x02\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x23\0\0\0";
+        let head = b"\x02\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x07\x23\0\0\0";
         let turn = b"\x02\x03\0\x05\0\0\0keywords";
         let branch = b"\0\x03\0\0\0\0\0key";
         let passed = b"\x05\x03\0\xff\xff\xff\xffkey";
-        assert_eq!(entry[..55], [&head[..], turn, branch, passed].concat());
-        let check = *b"\xb3\xc1\x44\x78\x25\xc0\xc2\xe9\x9f\x9c\x6d\x78\x4e\x6e\xec\x1a";
-        assert_eq!(entry[55..71], check);
-        assert_eq!(entry[71..], [0; PAGE - 71]);
+        assert_eq!(entry[..56], [&head[..], turn, branch, passed].concat());
+        let check = *b"\xf2\xcc\xe3\x54\xdb\xd5\xb5\x82\x55\x38\x9c\x87\xd7\xf2\x64\xfa";
+        assert_eq!(entry[56..72], check);
+        assert_eq!(entry[72..], [0; PAGE - 72]);
     }
 
     #[test]
@@ -228,13 +238,13 @@ mod tests {
         let entry = entry();
         assert!(found(&entry).is_some());
 
-        for bit in 0..8 * 71 {
+        for bit in 0..8 * 72 {
             let mut flipped = entry.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
 
             assert!(found(&flipped).is_none(), "bit {bit}");
         }
-        for length in 0..71 {
+        for length in 0..72 {
             assert!(found(&entry[..length]).is_none(), "{length} bytes");
         }
     }
@@ -246,8 +256,13 @@ mod tests {
             let mut records = all.clone();
             records[at] = change;
 
-            assert_eq!(taken(&records), None, "{change} at {at}");
+            assert_eq!(writes(&records, SCHEMA), None, "{change} at {at}");
         }
-        assert_eq!(taken(&all[..all.len() - 1]), None);
+        assert_eq!(writes(&all[..all.len() - 1], SCHEMA), None);
+        for version in [0, JOURNALLED_SINCE - 1, SCHEMA + 1] {
+            assert_eq!(writes(&all, version), None, "version {version}");
+        }
+        let read = writes(&all, JOURNALLED_SINCE);
+        assert_eq!(read.map(|writes| writes.len()), Some(3));
     }
 }

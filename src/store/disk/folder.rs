@@ -180,10 +180,14 @@ impl Folder {
 
     fn journal_in(&self, file: Result<File, Fault>) -> Result<FileBackend, Error> {
         let file = file.and_then(|file| FileBackend::new(file).map_err(super::fault));
-        file.map_err(|fault| Error {
+        file.map_err(|fault| self.journal_error(fault))
+    }
+
+    pub fn journal_error(&self, fault: Fault) -> Error {
+        Error {
             path: self.journal_path(),
             fault,
-        })
+        }
     }
 
     fn journal_path(&self) -> PathBuf {

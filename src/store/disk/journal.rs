@@ -41,7 +41,7 @@ pub struct Span {
 pub fn fill(file: &dyn StorageBackend, length: u64) -> io::Result<u64> {
     let zeros = [0; 4 * PAGE];
     let found = file.len()?;
-    let mut filled = found - found % PAGE as u64;
+    let mut filled = found;
     while filled < length {
         let longer = length.min(filled + zeros.len() as u64);
         let part = usize::try_from(longer - filled).unwrap_or_default();
@@ -129,7 +129,7 @@ pub fn read(
     salt: &[u8; 32],
     last: Option<u64>,
 ) -> Result<Vec<Entry>, Fault> {
-    let length = file.len().map_err(Fault::Unreadable)?.min(LENGTH);
+    let length = file.len().map_err(Fault::Unreadable)?;
     let keyed = Keyed::of(salt);
     let mut found = BTreeMap::new();
     for at in (0..length).step_by(PAGE) {
@@ -137,12 +137,13 @@ pub fn read(
         let entry = entry.map_err(Fault::Unreadable)?;
         found.extend(entry.map(|entry| (entry.number, entry)));
     }
-    let mut follow = last.into_iter().flat_map(|last| last + 1..);
     let mut entries = Vec::with_capacity(found.len());
+    let mut before = last;
     for (number, entry) in found {
-        if follow.next() != Some(number) {
+        if before.and_then(|before| before.checked_add(1)) != Some(number) {
             return Err(Fault::Apart);
         }
+        before = Some(number);
         let entry = entry.read();
         entries.push(entry.ok_or_else(|| Fault::Damaged("its journal means nothing".to_owned()))?);
     }

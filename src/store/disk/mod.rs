@@ -63,7 +63,7 @@ pub enum Fault {
     )]
     Damaged(String),
     #[error(
-        "lacks what comes before the rest of state.journal beside it, and both are left as they are; remove state.journal if this file is an earlier copy that was put back, or begin anew with `chaturdata-proxy state reset`"
+        "is not what state.journal beside it follows on, and both are left as they are; remove state.journal if this file is a copy that was put back, or begin anew with `chaturdata-proxy state reset`"
     )]
     Apart,
     #[error("cannot be read")]
@@ -105,14 +105,16 @@ impl Disk {
     pub fn open(dir: &Path, read: &mut Read<'_>) -> Result<Opened, Error> {
         let folder = Folder::lock(dir)?;
         let is_new = folder.begin()?;
-        let (file, journal) = (folder.file()?, folder.journal()?);
-        let length = journal::fill(&journal, journal::LENGTH);
-        let length = length.map_err(|error| folder.error(Fault::Unwritable(error)))?;
         // After the state, which comes first where there is little space.
         let reserve = Reserve::hold(dir);
-        let file = Spared::new(file, reserve.clone());
+        let file = Spared::new(folder.file()?, reserve.clone());
+        let journal = folder.journal()?;
         let opened = open(file, &journal, read).map_err(|fault| folder.error(fault));
         let (db, facts) = opened?;
+        // Not into the reserve: there can be a state without a journal.
+        let length = journal::fill(&journal, journal::LENGTH);
+        let length = length.map_err(|error| folder.journal_error(Fault::Unwritable(error)))?;
+        let journal = Spared::new(journal, reserve.clone());
         let journal = journal_of(&facts, Box::new(journal), length);
         let files = Files::new(db, journal, Some(folder));
         let (disk, serving) = writer::writer(files, reserve);

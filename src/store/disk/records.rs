@@ -31,7 +31,7 @@ const TEXTS_SINCE: u8 = 4;
 const PASSED_SINCE: u8 = 5;
 
 /// The first version whose state has a journal.
-const JOURNALLED_SINCE: u8 = 7;
+pub const JOURNALLED_SINCE: u8 = 7;
 
 /// Takes one verified record.
 pub type Read<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), Unreadable> + 'a;
@@ -338,7 +338,7 @@ pub fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'sta
 
 /// What a table is called in the file, and its records are sealed with. That of the handles has another
 /// name than in the first two versions, which ordered it otherwise.
-fn stored_as(table: Table) -> &'static str {
+pub fn stored_as(table: Table) -> &'static str {
     match table {
         Table::Handles => "names",
         other => other.as_str(),

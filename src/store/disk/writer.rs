@@ -343,6 +343,7 @@ impl Writer {
         } else if is_filling && self.applying.is_none() {
             self.apply();
         }
+        // Where it was degraded meanwhile, nobody waits any more.
         self.end.0.reach(count);
         Ok(())
     }

@@ -311,9 +311,9 @@ async fn a_copy_that_was_put_back_is_read_once_the_journal_of_a_later_state_is_g
     assert_eq!(beside.code, Some(1));
     assert_eq!(
         kept.shown(beside.line()),
-        "chaturdata-proxy: DIR/state.redb lacks what comes before the rest of state.journal beside it, and both are \
-         left as they are; remove state.journal if this file is an earlier copy that was put back, or begin anew \
-         with `chaturdata-proxy state reset`"
+        "chaturdata-proxy: DIR/state.redb is not what state.journal beside it follows on, and both are left as they \
+         are; remove state.journal if this file is a copy that was put back, or begin anew with `chaturdata-proxy \
+         state reset`"
     );
     assert_eq!(alone.code, Some(0), "{}", alone.err);
     assert_eq!(kept.records(), second().1.len() + 2);

@@ -9,7 +9,7 @@ use super::Random;
 
 pub const SECTOR: usize = 512;
 
-/// How long the journal is there, in bytes: a few frames fill it.
+/// How long the journal is there, in bytes: a few entries fill it.
 pub const JOURNAL: u64 = 32 << 10;
 
 /// A state's two files.
