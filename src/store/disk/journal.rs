@@ -1,4 +1,4 @@
-//! What was written since the database was: a file of one length beside it, gone through again and again. What is
+//! What was written since the database was: a file of one length beside it, used over and over. What is
 //! added to it is one stretch of pages and one sync, where a commit of the database is pages here and there and two.
 
 use std::collections::BTreeMap;
