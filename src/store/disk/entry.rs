@@ -191,6 +191,7 @@ fn writes(mut records: &[u8], version: u8) -> Option<Vec<Write>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use redb::backends::InMemoryBackend;
 
     use super::*;
@@ -264,5 +265,16 @@ mod tests {
         }
         let read = writes(&all, JOURNALLED_SINCE);
         assert_eq!(read.map(|writes| writes.len()), Some(3));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_there_is_is_no_entry_or_one(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(found(&bytes).is_none());
+            if let Some(writes) = writes(&bytes, SCHEMA) {
+                let again = Keyed::of(&[7; 32]).entry(2, 5, &writes).unwrap();
+                prop_assert_eq!(found(&again).unwrap().records, bytes);
+            }
+        }
     }
 }
