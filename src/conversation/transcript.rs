@@ -31,18 +31,21 @@ pub fn prompt_after(calls: &[ToolCall], history: &[Message], prompt: &[Message])
             .iter()
             .map(|call| (call.id.as_str(), call.name.as_str())),
     );
-    let mut texts: Vec<String> = prompt
+    let texts = prompt
         .iter()
         .map(|message| match message.role {
             Role::Tool => tool_result(&names, message),
             Role::User | Role::Assistant => message.text.trim().to_owned(),
         })
-        .filter(|text| !text.is_empty())
-        .collect();
-    // Nearly always it is one, which a join would copy.
+        .filter(|text| !text.is_empty());
+    joined(texts.collect(), "\n\n")
+}
+
+/// Nearly always it is one, which a join would copy.
+fn joined(mut texts: Vec<String>, border: &str) -> String {
     match texts.as_mut_slice() {
         [only] => std::mem::take(only),
-        _ => texts.join("\n\n"),
+        _ => texts.join(border),
     }
 }
 
@@ -77,12 +80,9 @@ pub fn posted(lead: &Lead<'_>, prompt: String) -> String {
     if let Some(transcript) = &lead.transcript {
         blocks.push(leading(EARLIER, transcript));
     }
-    if blocks.is_empty() && lead.form.is_none() {
-        return prompt;
-    }
     blocks.push(prompt);
     blocks.extend(lead.form.map(str::to_owned));
-    blocks.join(BORDER)
+    joined(blocks, BORDER)
 }
 
 /// A block that holds no border, so that it ends at the first.

@@ -156,6 +156,7 @@ mod tests {
     use redb::backends::InMemoryBackend;
 
     use super::super::Held;
+    use super::super::reserve::tests::Full;
     use super::*;
     use crate::store::backend::Table;
 
@@ -284,36 +285,8 @@ mod tests {
 
     #[test]
     fn without_space_there_is_no_room() {
-        /// Of three pages.
-        #[derive(Debug)]
-        struct Full(InMemoryBackend);
-
-        impl StorageBackend for Full {
-            fn len(&self) -> io::Result<u64> {
-                self.0.len()
-            }
-
-            fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
-                self.0.read(at, out)
-            }
-
-            fn set_len(&self, len: u64) -> io::Result<()> {
-                if len > 3 * PAGE as u64 {
-                    return Err(io::ErrorKind::StorageFull.into());
-                }
-                self.0.set_len(len)
-            }
-
-            fn sync_data(&self) -> io::Result<()> {
-                self.0.sync_data()
-            }
-
-            fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-                self.0.write(at, bytes)
-            }
-        }
-
-        let file = Full(InMemoryBackend::new());
+        let of_three_pages = || Full(InMemoryBackend::new(), |length| length > 3 * PAGE as u64);
+        let file = of_three_pages();
         let few = fill(&file, 3 * PAGE as u64).unwrap();
         let more = fill(&file, LENGTH).unwrap();
         assert_eq!((few, more, file.len().unwrap()), (12288, 12288, 12288));
@@ -322,7 +295,7 @@ mod tests {
         let added = [1, 2, 3, 4].map(|number| journal.add(&unit(number, 100), 1).unwrap());
 
         assert_eq!(added, [true, true, true, false]);
-        let none = Full(InMemoryBackend::new());
+        let none = of_three_pages();
         assert_eq!((fill(&none, LENGTH).unwrap(), none.len().unwrap()), (0, 0));
     }
 }

@@ -109,8 +109,8 @@ impl Disk {
         let reserve = Reserve::hold(dir);
         let file = Spared::new(folder.file()?, reserve.clone());
         let journal = folder.journal()?;
-        let opened = open(file, &journal, read).map_err(|fault| folder.error(fault));
-        let (db, facts) = opened?;
+        let opened = open(file, &journal, read);
+        let (db, facts) = opened.map_err(|fault| folder.error(fault))?;
         // Not into the reserve: there can be a state without a journal.
         let length = journal::fill(&journal, journal::LENGTH);
         let length = length.map_err(|error| folder.journal_error(Fault::Unwritable(error)))?;
@@ -196,14 +196,25 @@ fn open(
 ) -> Result<(Database, Facts), Fault> {
     let held = Held::new(storage).map_err(Fault::Unreadable)?;
     let (db, facts) = unpanicked(|| {
-        let db = verified(&held)?;
-        catch_up(&db, journal)?;
+        let db = whole(&held, Some(journal))?;
         let facts = records::read(&db, read)?;
         Ok((db, facts))
     })?;
     held.let_through().map_err(Fault::Unwritable)?;
     unpanicked(|| former::bring_up(&db, &facts))?;
     Ok((db, facts))
+}
+
+/// The database in this storage with all that the journal has beyond it.
+fn whole<F: StorageBackend>(
+    held: &Held<F>,
+    journal: Option<&dyn StorageBackend>,
+) -> Result<Database, Fault> {
+    let db = verified(held)?;
+    if let Some(journal) = journal {
+        catch_up(&db, journal)?;
+    }
+    Ok(db)
 }
 
 /// Puts what the journal has beyond it into the database.

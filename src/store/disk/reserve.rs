@@ -138,25 +138,32 @@ impl<F: StorageBackend> StorageBackend for Spared<F> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use std::fmt;
+
     use redb::backends::InMemoryBackend;
 
     use super::*;
 
-    /// Takes nothing while this file is there, and nothing beyond its length.
-    #[derive(Debug)]
-    struct Full(InMemoryBackend, PathBuf);
+    /// Takes nothing up to such a length, in bytes, for which it is full.
+    pub struct Full<F>(pub InMemoryBackend, pub F);
 
-    impl Full {
-        fn check(&self) -> io::Result<()> {
-            match self.1.exists() {
+    impl<F> fmt::Debug for Full<F> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Full")
+        }
+    }
+
+    impl<F: Fn(u64) -> bool> Full<F> {
+        fn check(&self, length: u64) -> io::Result<()> {
+            match self.1(length) {
                 true => Err(ErrorKind::StorageFull.into()),
                 false => Ok(()),
             }
         }
     }
 
-    impl StorageBackend for Full {
+    impl<F: Fn(u64) -> bool + Send + Sync + 'static> StorageBackend for Full<F> {
         fn len(&self) -> io::Result<u64> {
             self.0.len()
         }
@@ -166,16 +173,16 @@ mod tests {
         }
 
         fn set_len(&self, len: u64) -> io::Result<()> {
-            self.check()?;
+            self.check(len)?;
             self.0.set_len(len)
         }
 
         fn sync_data(&self) -> io::Result<()> {
-            self.check()
+            self.check(0)
         }
 
         fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-            self.check()?;
+            self.check(at + bytes.len() as u64)?;
             self.0.write(at, bytes)
         }
     }
@@ -185,7 +192,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join(RESERVE);
         let reserve = Reserve::hold(home.path());
-        let file = Spared::new(Full(InMemoryBackend::new(), path.clone()), reserve.clone());
+        let held = path.clone();
+        let full = Full(InMemoryBackend::new(), move |_| held.exists());
+        let file = Spared::new(full, reserve.clone());
         assert_eq!(fs::metadata(&path).unwrap().len(), SIZE);
 
         assert!(file.sync_data().is_err());

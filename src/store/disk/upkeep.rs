@@ -4,13 +4,11 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 
 use super::records::{self, Read, fault};
 use super::{
-    Error, Facts, Fault, Folder, Held, begins_as_ours, catch_up, former, unpanicked, unwritten,
-    verified,
+    Error, Facts, Fault, Folder, Held, begins_as_ours, former, unpanicked, unwritten, whole,
 };
 use crate::store::backend::{Table, Write};
 
@@ -72,7 +70,7 @@ impl Folder {
             ..TableReport::empty(table)
         });
         let read = unpanicked(|| {
-            let db = whole(&held, journal.as_ref())?;
+            let db = whole(&held, journal.as_ref().map(|journal| journal as _))?;
             records::read(&db, &mut |table, key, value| {
                 for report in tables.iter_mut().filter(|report| report.table == table) {
                     report.good += 1;
@@ -113,7 +111,7 @@ impl Folder {
         // It is wanted most where the disk is full.
         self.unreserve();
         let compacted = unpanicked(|| {
-            let db = whole(&held, journal.as_ref())?;
+            let db = whole(&held, journal.as_ref().map(|journal| journal as _))?;
             let facts = records::facts(&db)?;
             self.replace(&facts, |new| {
                 copy(&db, new, &facts)?;
@@ -126,18 +124,6 @@ impl Folder {
         let after = self.size()?;
         Ok(Compacted { before, after })
     }
-}
-
-/// The database with all that the journal has beyond it.
-fn whole(
-    held: &Held<impl StorageBackend>,
-    journal: Option<&FileBackend>,
-) -> Result<Database, Fault> {
-    let db = verified(held)?;
-    if let Some(journal) = journal {
-        catch_up(&db, journal)?;
-    }
-    Ok(db)
 }
 
 /// Every record, in the order of its keys, which fills the pages of the copy.
