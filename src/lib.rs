@@ -25,6 +25,7 @@ pub mod store;
 pub mod upstream;
 
 pub mod clock;
+pub mod gather;
 pub mod ids;
 pub mod metrics;
 pub mod planted;

@@ -26,6 +26,7 @@ pub use outbox::{Outbox, Owed, Receipt};
 pub use stop::Stop;
 
 use crate::config;
+use crate::gather::Gather;
 use crate::signal::Signal;
 use outbox::{Incoming, Outgoing};
 use socket::{Deadlines, Socket};
@@ -90,7 +91,7 @@ where
             outbox,
             peer,
         };
-        let mut connection = http.serve_connection(TokioIo::new(io), tagged);
+        let mut connection = http.serve_connection(Gather(TokioIo::new(io)), tagged);
         let (stop, cut) = (stop.clone(), cut.clone());
         let held = (place, Open::new(&limits.open));
         tasks.spawn(async move {
@@ -168,7 +169,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-type Connection<S> = http1::Connection<TokioIo<Socket<TcpStream>>, Tagged<S>>;
+type Connection<S> = http1::Connection<Gather<TokioIo<Socket<TcpStream>>>, Tagged<S>>;
 
 /// Whether it is still open when draining begins. The connection stays where it is: moved into this, it would
 /// have room in its task twice.

@@ -31,6 +31,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tower::ServiceExt as _;
 
 use super::{AGENT, broken, late, unsent};
+use crate::gather::Gather;
 use crate::upstream::wire::Failure;
 
 /// A peer that is gone without a word is found out within a minute.
@@ -42,7 +43,7 @@ const UNHEARD: Duration = Duration::from_secs(30);
 /// For how long a peer is waited for that is to close its side of a connection that nobody uses.
 const CLOSING: Duration = Duration::from_secs(1);
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Stream = Gather<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 /// The connections to one origin that nobody uses just now.
 pub struct Pool {
@@ -172,7 +173,9 @@ impl Pool {
             return Err(Failure::Unsent("connecting took too long".to_owned()));
         };
         let stream = stream.map_err(|error| unsent(&*error))?;
-        let (sender, connection) = handshake(stream).await.map_err(|error| unsent(&error))?;
+        let (sender, connection) = handshake(Gather(stream))
+            .await
+            .map_err(|error| unsent(&error))?;
         Ok(Box::new(Open {
             sender,
             connection,

@@ -1,7 +1,7 @@
 //! Imports run one way: from the server inwards, and never back.
 
 /// Which modules each module may import. `app` may import all, and nobody imports `app`.
-const IMPORTS: [(&str, &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str]); 16] = [
     (
         "server",
         &[
@@ -16,6 +16,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
             "ids",
             "secret",
             "signal",
+            "gather",
         ],
     ),
     (
@@ -58,7 +59,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
             "form", "upstream", "config", "clock", "planted", "ids", "secret",
         ],
     ),
-    ("upstream", &["config", "clock", "secret"]),
+    ("upstream", &["config", "clock", "gather", "secret"]),
     ("metrics", &["conversation"]),
     ("cli", &["config"]),
     ("config", &["secret"]),
@@ -68,6 +69,7 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("ids", &[]),
     ("secret", &[]),
     ("signal", &[]),
+    ("gather", &[]),
 ];
 
 /// Parts of a module that only some may import, beside the module itself and `app`.
