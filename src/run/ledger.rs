@@ -26,6 +26,9 @@ const RETRIED_WITHIN: Duration = Duration::from_secs(25);
 /// How many of the oldest runs are looked at for each that is added.
 const SWEPT_AT_ONCE: usize = 2;
 
+/// Where many come, most of them are answered within this time.
+const MOST_ARE_ANSWERED: Duration = Duration::from_secs(1);
+
 /// How many are looked at in one go where time has passed, and how many in all.
 const SETTLED_AT_ONCE: usize = 64;
 const SETTLED: usize = 4096;
@@ -43,7 +46,7 @@ pub struct Ledger {
     store: Arc<Store>,
     runs: ByOurs<RequestKey, Vec<Arc<Run>>>,
     keyed: ByOurs<RequestKey, Arc<Run>>,
-    order: Mutex<VecDeque<Arc<Run>>>,
+    order: Mutex<Order>,
     /// Taken while a request with an `Idempotency-Key` looks for its run and begins one.
     one_at_a_time: Mutex<()>,
     /// Those that can be asked for by an id, for longer than any request attaches to them.
@@ -51,6 +54,9 @@ pub struct Ledger {
     keep: Duration,
     max: usize,
 }
+
+/// Each with when it is worth a look, the first of these first.
+type Order = VecDeque<(Moment, Arc<Run>)>;
 
 /// A request with this `Idempotency-Key` was another request.
 #[derive(Debug)]
@@ -183,10 +189,11 @@ impl Ledger {
     fn spent(&self, from: usize) -> Vec<Arc<Run>> {
         let mut order = self.order();
         let looked_at = order.iter().enumerate().skip(from).take(SETTLED_AT_ONCE);
-        let spent = looked_at.filter(|(_, run)| self.is_spent(run));
+        let spent = looked_at.filter(|(_, (_, run))| self.is_spent(run));
         let spent: Vec<usize> = spent.map(|(at, _)| at).collect();
         let taken = spent.into_iter().rev();
-        taken.filter_map(|at| order.remove(at)).collect()
+        let taken = taken.filter_map(|at| order.remove(at));
+        taken.map(|(_, run)| run).collect()
     }
 
     /// Takes up a run that an earlier process has left, unless nothing will be asked of it any more.
@@ -210,14 +217,14 @@ impl Ledger {
         } else {
             self.responses.rest(run);
         }
-        self.order().retain(|other| !Arc::ptr_eq(other, ended));
+        self.order().retain(|(_, other)| !Arc::ptr_eq(other, ended));
         self.strike(ended);
     }
 
     /// Notes that the answer of a response is in memory again, until it is swept.
     pub fn awaken(&self, run: &Arc<Run>) {
         if self.responses.awaken(run) {
-            self.order().push_back(run.clone());
+            self.put_in_order(run);
         }
     }
 
@@ -241,36 +248,59 @@ impl Ledger {
         if let Some(key) = run.keyed {
             self.keyed.insert(key, run.clone());
         }
-        self.order().push_back(run.clone());
+        self.put_in_order(run);
+    }
+
+    fn put_in_order(&self, run: &Arc<Run>) {
+        let mut order = self.order();
+        order.push_back((self.next_look(self.store.now()), run.clone()));
+    }
+
+    /// When to look at a run that is not spent now: no sooner than it can be.
+    fn next_look(&self, now: Moment) -> Moment {
+        now.later(self.keep.min(RETRIED_WITHIN) + MOST_ARE_ANSWERED)
     }
 
     /// Takes out of the order what is to be forgotten.
     fn swept(&self) -> Vec<Arc<Run>> {
         let mut order = self.order();
+        let now = self.store.now();
         let mut swept = Vec::new();
         for _ in 0..SWEPT_AT_ONCE {
-            let Some(oldest) = order.pop_front() else {
+            let Some((_, oldest)) = order.pop_front_if(|(from, _)| *from <= now) else {
                 break;
             };
             if self.is_spent(&oldest) {
                 swept.push(oldest);
             } else {
-                order.push_back(oldest);
+                order.push_back((self.next_look(now), oldest));
             }
         }
         if order.len() > self.max {
-            let delivered = order
-                .iter()
-                .take(PASSED_OVER)
-                .position(|run| run.is_delivered());
-            let idle = || order.iter().take(PASSED_OVER).position(|run| run.is_idle());
-            let excess = delivered.or_else(idle);
-            swept.extend(excess.and_then(|at| order.remove(at)));
+            swept.extend(self.excess(&mut order, now));
         }
         swept
     }
 
-    fn order(&self) -> MutexGuard<'_, VecDeque<Arc<Run>>> {
+    /// Takes out one that has an answer. Where the oldest are all without, they are passed over for good.
+    fn excess(&self, order: &mut Order, now: Moment) -> Option<Arc<Run>> {
+        let first = |may: fn(&Run) -> bool| {
+            let mut oldest = order.iter().take(PASSED_OVER);
+            oldest.position(|(_, run)| may(run))
+        };
+        if let Some(at) = first(Run::is_delivered).or_else(|| first(Run::is_idle)) {
+            return order.remove(at).map(|(_, run)| run);
+        }
+        for (_, run) in order
+            .drain(..PASSED_OVER.min(order.len()))
+            .collect::<Vec<_>>()
+        {
+            order.push_back((self.next_look(now), run));
+        }
+        None
+    }
+
+    fn order(&self) -> MutexGuard<'_, Order> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -388,6 +388,36 @@ async fn an_answer_that_is_being_told_is_not_the_first_to_be_swept_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_answers_are_kept_than_there_may_be_however_many_callers_wait() {
+    let mut setup = Setup::default();
+    setup.config.run.max_answers = 72;
+    let proxy = Proxy::start(setup);
+    proxy.sandbox.set_script(first(
+        70,
+        Behaviour::says("late", seconds(600)),
+        Behaviour::says("at once", seconds(0)),
+    ));
+    let waiting = join_all((0..70).map(|n| {
+        let talk = Talk::new(&proxy).request(&format!("wait for {n}?"), false);
+        proxy.send(talk)
+    }));
+    let others = async {
+        sleep(seconds(1)).await;
+        expect(&proxy, asked(&proxy), "at once", "created").await;
+        expect(&proxy, retried(&proxy), "at once", "attached").await;
+        for n in 0..6 {
+            proxy.chat(&format!("and {n}?")).await;
+        }
+        expect(&proxy, retried(&proxy), "at once", "created").await;
+    };
+
+    tokio::select! {
+        _ = waiting => panic!("those who wait were answered"),
+        () = others => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn other_turns_do_not_sweep_away_what_is_owed() {
     let proxy = two_answers(20);
 
