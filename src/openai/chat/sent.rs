@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::messages::{LIST, entry};
 use super::request::{ChatRequest, Sent};
-use crate::conversation::known::{Facts, KnownOf, RawHash};
+use crate::conversation::known::{KnownOf, RawHash};
 use crate::conversation::text::Raw;
 use crate::openai::Body;
 use crate::openai::content::Place;
@@ -18,11 +18,8 @@ impl Body for ChatRequest {
         let mut request: Self = serde_json::from_slice(&list.without(body)).ok()?;
         let hashes = list.elements.iter();
         let hashes = hashes.map(|element| known.hash(body.get(element.clone())?));
-        // All of them before any is looked up: memory is waited for once.
         let hashes: Vec<Option<RawHash>> = hashes.collect();
-        let facts = hashes.iter();
-        let facts = facts.map(|hash| known.facts((*hash)?));
-        let facts: Vec<Option<Facts>> = facts.collect();
+        let facts = known.facts_of(&hashes);
         let sent_before = list.elements.iter().zip(&facts);
         let sent_before = sent_before
             .filter_map(|(element, facts)| Some((body.get(element.clone())?, (*facts)?)));
