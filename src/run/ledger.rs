@@ -26,7 +26,7 @@ const RETRIED_WITHIN: Duration = Duration::from_secs(25);
 /// How many of the oldest runs are looked at for each that is added.
 const SWEPT_AT_ONCE: usize = 2;
 
-/// Where many come, most of them are answered within this time.
+/// Where so many come that they are not all looked at in time, answers take no longer than this.
 const MOST_ARE_ANSWERED: Duration = Duration::from_secs(1);
 
 /// How many are looked at in one go where time has passed, and how many in all.
@@ -55,7 +55,7 @@ pub struct Ledger {
     max: usize,
 }
 
-/// Each with when it is worth a look, the first of these first.
+/// Each with the moment from which a sweep may look at it, the first of these first.
 type Order = VecDeque<(Moment, Arc<Run>)>;
 
 /// A request with this `Idempotency-Key` was another request.
@@ -256,7 +256,7 @@ impl Ledger {
         order.push_back((self.next_look(self.store.now()), run.clone()));
     }
 
-    /// When to look at a run that is not spent now: no sooner than it can be.
+    /// When a sweep is to look at a run that was begun now, or looked at in vain.
     fn next_look(&self, now: Moment) -> Moment {
         now.later(self.keep.min(RETRIED_WITHIN) + MOST_ARE_ANSWERED)
     }
@@ -276,28 +276,31 @@ impl Ledger {
                 order.push_back((self.next_look(now), oldest));
             }
         }
-        if order.len() > self.max {
+        // Some way ahead, so that those that are owed are not all there is to choose from.
+        if order.len() > self.max - self.max / 8 {
             swept.extend(self.excess(&mut order, now));
         }
         swept
     }
 
-    /// Takes out one that has an answer. Where the oldest are all without, they are passed over for good.
+    /// Takes out one whose answer was delivered; where none of the oldest is, and there are too many, one that has
+    /// ended. Those that are passed over go behind all others: they would be looked at each time, and be the
+    /// first to be taken.
     fn excess(&self, order: &mut Order, now: Moment) -> Option<Arc<Run>> {
-        let first = |may: fn(&Run) -> bool| {
-            let mut oldest = order.iter().take(PASSED_OVER);
-            oldest.position(|(_, run)| may(run))
-        };
-        if let Some(at) = first(Run::is_delivered).or_else(|| first(Run::is_idle)) {
-            return order.remove(at).map(|(_, run)| run);
-        }
-        for (_, run) in order
-            .drain(..PASSED_OVER.min(order.len()))
-            .collect::<Vec<_>>()
-        {
+        for _ in 0..PASSED_OVER.min(order.len()) {
+            let (_, run) = order.pop_front()?;
+            if run.is_delivered() {
+                return Some(run);
+            }
             order.push_back((self.next_look(now), run));
         }
-        None
+        if order.len() <= self.max {
+            return None;
+        }
+        let passed = order.len().saturating_sub(PASSED_OVER);
+        let mut last = order.iter().skip(passed);
+        let ended = last.position(|(_, run)| run.is_idle())?;
+        order.remove(passed + ended).map(|(_, run)| run)
     }
 
     fn order(&self) -> MutexGuard<'_, Order> {

@@ -418,6 +418,30 @@ async fn no_more_answers_are_kept_than_there_may_be_however_many_callers_wait() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn answers_that_were_delivered_make_room_before_those_that_are_owed() {
+    const OWED: u32 = 100;
+    let mut setup = Setup::default();
+    setup.config.run.max_answers = 150;
+    let proxy = Proxy::start(setup);
+    let says = |text, after| Behaviour::says(text, seconds(after));
+    proxy
+        .sandbox
+        .set_script(first(OWED, says("owed", 4), says("at once", 0)));
+    let owed = |n: u32| Talk::new(&proxy).request(&format!("owed {n}?"), false);
+
+    join_all((0..OWED).map(|n| hang_up(&proxy, owed(n), 2))).await;
+    sleep(seconds(8)).await;
+    let other = |n| Talk::new(&proxy).request(&format!("and {n}?"), false);
+    for round in 0..6 {
+        join_all((0..20).map(|n| proxy.ask(other(20 * round + n)))).await;
+    }
+
+    let kept = join_all((0..OWED).map(|n| proxy.ask(owed(n)))).await;
+    let kept = kept.iter().filter(|reply| decision(reply) == "attached");
+    assert_eq!(kept.count(), OWED as usize);
+}
+
+#[tokio::test(start_paused = true)]
 async fn other_turns_do_not_sweep_away_what_is_owed() {
     let proxy = two_answers(20);
 
