@@ -4,9 +4,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use chaturdata_proxy::store::backend::{Backend, Unwritten};
 use chaturdata_proxy::store::disk::Fault;
+use tokio::time::{Instant, advance};
 
 use super::former::second;
 use super::medium::{Call, Image, Medium, Planned};
@@ -164,6 +167,71 @@ async fn a_full_disk_degrades_and_a_sync_is_never_tried_again() {
     };
 
     assert_eq!(live(&first, fails).await, Went::Degraded);
+}
+
+/// Answers no sync once it hangs, until it is let go.
+#[derive(Debug)]
+struct Hangs {
+    hangs: Arc<AtomicBool>,
+    until: Receiver<()>,
+}
+
+impl Planned for Hangs {
+    fn fails(&mut self, call: Call) -> Option<io::Error> {
+        if call == Call::Sync && self.hangs.load(Ordering::Relaxed) {
+            // Its sender sends nothing, and is gone in the end.
+            let _ = self.until.recv();
+        }
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_is_given_up_and_keeps_nobody_waiting() {
+    let (let_go, until) = channel();
+    let hangs = Arc::new(AtomicBool::new(false));
+    let plan = Hangs {
+        hangs: Arc::clone(&hangs),
+        until,
+    };
+    let medium = Medium::failing(Image::default(), plan);
+    let (opened, mut acknowledged) = open(&medium).unwrap();
+    let disk = opened.disk;
+    let mut random = Random(8);
+    let writes = [random_write(&mut random), random_write(&mut random)];
+    apply(&mut acknowledged, &writes[0]);
+    let mut last = acknowledged.clone();
+    apply(&mut last, &writes[1]);
+    let using = async {
+        let [first, second] = writes;
+        disk.queue(vec![first]);
+        assert_eq!(disk.flushed().await, Ok(()));
+        hangs.store(true, Ordering::Relaxed);
+        disk.queue(vec![second]);
+        let asked = Instant::now();
+        let told = async { (disk.flushed().await, asked.elapsed()) };
+        // Time does not go on by itself while a thread is at work.
+        let time = async {
+            for _ in 0..40 {
+                advance(Duration::from_secs(1)).await;
+            }
+        };
+
+        let ((told, after), ()) = tokio::join!(told, time);
+
+        assert_eq!(told, Err(Unwritten));
+        assert!((30..=32).contains(&after.as_secs()), "{after:?}");
+        assert!(disk.is_degraded());
+        disk.queue(vec![random_write(&mut random)]);
+        assert_eq!(disk.flushed().await, Err(Unwritten));
+        disk.close().await;
+        drop(let_go);
+    };
+
+    tokio::join!(using, opened.serving);
+
+    let (_, found) = open(&Medium::of(medium.image())).unwrap();
+    assert!(found == acknowledged || found == last);
 }
 
 #[tokio::test(start_paused = true)]
