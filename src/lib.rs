@@ -25,7 +25,7 @@ pub mod store;
 pub mod upstream;
 
 pub mod clock;
-pub mod gather;
+mod gather;
 pub mod ids;
 pub mod metrics;
 pub mod planted;

@@ -122,7 +122,7 @@ impl KnownOf {
 
     /// Of each, in this order.
     pub fn facts_of(&self, hashes: &[Option<RawHash>]) -> Vec<Option<Facts>> {
-        // A word of every slot before any is looked at: memory is waited for once, not once for each.
+        // A word of where each is looked for first, before any is: memory is waited for once, not once for each.
         if let Some(slots) = self.known.slots.get() {
             let first = hashes
                 .iter()

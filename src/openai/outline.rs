@@ -162,7 +162,7 @@ impl Finder<'_> {
         self.depth > 2
     }
 
-    /// As above, where it is: all that matters is where that ends.
+    /// As [`Finder::pass`], where it is in one: all that matters is where that ends.
     fn pass_within(&mut self, byte: u8, end: usize) -> Option<()> {
         match byte {
             b'{' | b'[' => self.depth += 1,
@@ -275,6 +275,17 @@ mod tests {
             (r#"{"list":[{},"{}"]}"#.to_owned(), false),
         ] {
             assert_eq!(seen(&body).is_some(), is_seen, "{} bytes", body.len());
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_byte_is_found_wherever_it_is() {
+        for byte in [b'"', b'\\'] {
+            let near = [byte - 1, byte + 1, byte ^ 0x80, 0, 0xff, byte];
+            proptest!(|(word in prop::array::uniform8(prop::sample::select(near.to_vec())))| {
+                let first = word.iter().position(|other| *other == byte);
+                prop_assert_eq!(first_of(u64::from_le_bytes(word), byte), first.unwrap_or(8));
+            });
         }
     }
 
