@@ -23,18 +23,18 @@ pub const KEYED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// seconds. Half a minute after thousands were answered the system has back what was kept for this.
 const RETRIED_WITHIN: Duration = Duration::from_secs(25);
 
-/// How many of the oldest runs are looked at for each that is added.
+/// At most so many of the oldest runs are looked at for each that is added.
 const SWEPT_AT_ONCE: usize = 2;
 
-/// Where so many come that they are not all looked at in time, answers take no longer than this.
+/// A run is looked at so much later than it can be spent at the earliest: most were answered by then, and the look
+/// is not in vain.
 const MOST_ARE_ANSWERED: Duration = Duration::from_secs(1);
 
 /// How many are looked at in one go where time has passed, and how many in all.
 const SETTLED_AT_ONCE: usize = 64;
 const SETTLED: usize = 4096;
 
-/// How many more are passed over, where there are too many, in the search for one whose answer was
-/// delivered.
+/// How many more are looked at, where there are many, in the search for those whose answers were delivered.
 const PASSED_OVER: usize = 64;
 
 /// How many of the newest equal runs a request is compared with: more of them is nobody's retry.
@@ -276,31 +276,44 @@ impl Ledger {
                 order.push_back((self.next_look(now), oldest));
             }
         }
-        // Some way ahead, so that those that are owed are not all there is to choose from.
-        if order.len() > self.max - self.max / 8 {
-            swept.extend(self.excess(&mut order, now));
-        }
+        swept.extend(self.excess(&mut order, now));
         swept
     }
 
-    /// Takes out one whose answer was delivered; where none of the oldest is, and there are too many, one that has
-    /// ended. Those that are passed over go behind all others: they would be looked at each time, and be the
-    /// first to be taken.
-    fn excess(&self, order: &mut Order, now: Moment) -> Option<Arc<Run>> {
+    /// Takes out those whose answers were delivered, of the oldest; where there are too many, whatever has ended of
+    /// them. Those that are passed over go behind all others: they would be looked at each time, and be the first to
+    /// be taken.
+    fn excess(&self, order: &mut Order, now: Moment) -> Vec<Arc<Run>> {
+        // Some way ahead, so that there is something to choose from.
+        let many = self.max - self.max / 8;
+        let (mut taken, mut passed) = (Vec::new(), 0);
         for _ in 0..PASSED_OVER.min(order.len()) {
-            let (_, run) = order.pop_front()?;
-            if run.is_delivered() {
-                return Some(run);
+            if order.len() <= many {
+                break;
             }
-            order.push_back((self.next_look(now), run));
+            let Some((_, run)) = order.pop_front() else {
+                break;
+            };
+            let is_done = run.is_delivered() && run.keyed.is_none();
+            if is_done || self.is_spent(&run) {
+                taken.push(run);
+            } else {
+                order.push_back((self.next_look(now), run));
+                passed += 1;
+            }
         }
-        if order.len() <= self.max {
-            return None;
+        let from = order.len().saturating_sub(passed);
+        while order.len() > self.max {
+            let last = |may: fn(&Run) -> bool| {
+                let mut last = order.iter().skip(from);
+                last.position(|(_, run)| may(run))
+            };
+            let Some(at) = last(Run::is_delivered).or_else(|| last(Run::is_idle)) else {
+                break;
+            };
+            taken.extend(order.remove(from + at).map(|(_, run)| run));
         }
-        let passed = order.len().saturating_sub(PASSED_OVER);
-        let mut last = order.iter().skip(passed);
-        let ended = last.position(|(_, run)| run.is_idle())?;
-        order.remove(passed + ended).map(|(_, run)| run)
+        taken
     }
 
     fn order(&self) -> MutexGuard<'_, Order> {

@@ -14,6 +14,13 @@ use crate::talk::{Talk, decision, first, said, seconds, shows};
 /// A minute.
 const MINUTE: u64 = 60;
 
+/// A proxy that keeps so many answers.
+fn at_most(answers: usize) -> Proxy {
+    let mut setup = Setup::default();
+    setup.config.run.max_answers = answers;
+    Proxy::start(setup)
+}
+
 /// Asks, and expects this answer by this decision.
 async fn expect(proxy: &Proxy, request: Request<Body>, text: &str, by: &str) {
     let reply = proxy.ask(request).await;
@@ -368,9 +375,7 @@ async fn a_retry_that_was_cut_amid_a_second_reading_may_come_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_being_told_is_not_the_first_to_be_swept_away() {
-    let mut setup = Setup::default();
-    setup.config.run.max_answers = 2;
-    let proxy = Proxy::start(setup);
+    let proxy = at_most(2);
     let says = |text| Behaviour::says(text, seconds(1));
     proxy
         .sandbox
@@ -389,26 +394,27 @@ async fn an_answer_that_is_being_told_is_not_the_first_to_be_swept_away() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_answers_are_kept_than_there_may_be_however_many_callers_wait() {
-    let mut setup = Setup::default();
-    setup.config.run.max_answers = 72;
-    let proxy = Proxy::start(setup);
+    // More than are passed over at once.
+    const WAITING: u32 = 70;
+    let proxy = at_most(72);
     proxy.sandbox.set_script(first(
-        70,
+        WAITING,
         Behaviour::says("late", seconds(600)),
         Behaviour::says("at once", seconds(0)),
     ));
-    let waiting = join_all((0..70).map(|n| {
-        let talk = Talk::new(&proxy).request(&format!("wait for {n}?"), false);
-        proxy.send(talk)
-    }));
+    let request = |text: String| Talk::new(&proxy).request(&text, false);
+    let waiting = join_all((0..WAITING).map(|n| proxy.send(request(format!("wait for {n}?")))));
     let others = async {
         sleep(seconds(1)).await;
-        expect(&proxy, asked(&proxy), "at once", "created").await;
-        expect(&proxy, retried(&proxy), "at once", "attached").await;
         for n in 0..6 {
-            proxy.chat(&format!("and {n}?")).await;
+            proxy.ask(request(format!("and {n}?"))).await;
         }
-        expect(&proxy, retried(&proxy), "at once", "created").await;
+        // There is room for two, and all of them were delivered lately.
+        let again = Talk::new(&proxy).header("x-stainless-retry-count", "1");
+        for (n, by) in [(5, "attached"), (3, "created")] {
+            let again = again.request(&format!("and {n}?"), false);
+            expect(&proxy, again, "at once", by).await;
+        }
     };
 
     tokio::select! {
@@ -420,9 +426,7 @@ async fn no_more_answers_are_kept_than_there_may_be_however_many_callers_wait() 
 #[tokio::test(start_paused = true)]
 async fn answers_that_were_delivered_make_room_before_those_that_are_owed() {
     const OWED: u32 = 100;
-    let mut setup = Setup::default();
-    setup.config.run.max_answers = 150;
-    let proxy = Proxy::start(setup);
+    let proxy = at_most(150);
     let says = |text, after| Behaviour::says(text, seconds(after));
     proxy
         .sandbox
