@@ -1,4 +1,4 @@
-//! Writes what was to be written from several places at once.
+//! Writes several short slices as one.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

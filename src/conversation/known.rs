@@ -122,7 +122,8 @@ impl KnownOf {
 
     /// Of each, in this order.
     pub fn facts_of(&self, hashes: &[Option<RawHash>]) -> Vec<Option<Facts>> {
-        // A word of where each is looked for first, before any is: memory is waited for once, not once for each.
+        // A word of each is read before any is compared, so that memory is waited for once; without `black_box`
+        // that would be left out.
         if let Some(slots) = self.known.slots.get() {
             let first = hashes
                 .iter()

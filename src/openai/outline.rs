@@ -100,7 +100,7 @@ fn end_of_string(json: &[u8], start: usize) -> usize {
 }
 
 /// How many bytes of the word come before the first that is this one. A byte less one has its high bit
-/// set where it was zero, and the lowest such bit is not a borrow's (Warren, "Hacker's Delight", 2nd
+/// set where it was zero, those that had it before are masked, and the lowest such bit is not a borrow's (Warren, "Hacker's Delight", 2nd
 /// edition, 6-1).
 fn first_of(word: u64, byte: u8) -> usize {
     const LOW: u64 = u64::from_le_bytes([1; 8]);
@@ -289,7 +289,7 @@ mod tests {
         }
     }
 
-    /// Whatever stands in a string and behind it: by one byte after the other.
+    /// Whatever stands in it and behind it: as one finds it who looks at one byte after the other.
     #[test]
     fn a_string_ends_where_its_other_quotation_mark_is() {
         fn plainly(json: &[u8], start: usize) -> usize {
