@@ -100,8 +100,8 @@ fn end_of_string(json: &[u8], start: usize) -> usize {
 }
 
 /// How many bytes of the word come before the first that is this one. A byte less one has its high bit
-/// set where it was zero, those that had it before are masked, and the lowest such bit is not a borrow's (Warren, "Hacker's Delight", 2nd
-/// edition, 6-1).
+/// set where it was zero, those that had it before are masked, and the lowest such bit is not a borrow's
+/// (Warren, "Hacker's Delight", 2nd edition, 6-1).
 fn first_of(word: u64, byte: u8) -> usize {
     const LOW: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = LOW << 7;
