@@ -1,5 +1,6 @@
 //! Connections: our own accept loop, so that every wait on a caller has an end.
 
+mod in_place;
 mod outbox;
 mod socket;
 mod stop;
@@ -28,6 +29,7 @@ pub use stop::Stop;
 use crate::config;
 use crate::gather::Gather;
 use crate::signal::Signal;
+use in_place::InPlace;
 use outbox::{Incoming, Outgoing};
 use socket::{Deadlines, Socket};
 
@@ -91,13 +93,14 @@ where
             outbox,
             peer,
         };
-        let mut connection = http.serve_connection(Gather(TokioIo::new(io)), tagged);
+        let connection = http.serve_connection(Gather(TokioIo::new(io)), tagged);
+        let mut connection = InPlace::new(connection);
         let (stop, cut) = (stop.clone(), cut.clone());
         let held = (place, Open::new(&limits.open));
         tasks.spawn(async move {
             let _held = &held;
             if until_draining(&mut connection, &stop).await {
-                Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut connection.future).graceful_shutdown();
                 tokio::select! {
                     biased;
                     ended = &mut connection => note(ended),
@@ -169,7 +172,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-type Connection<S> = http1::Connection<Gather<TokioIo<Socket<TcpStream>>>, Tagged<S>>;
+type Connection<S> = InPlace<http1::Connection<Gather<TokioIo<Socket<TcpStream>>>, Tagged<S>>>;
 
 /// Whether it is still open when draining begins. The connection stays where it is: moved into this, it would
 /// have room in its task twice.
