@@ -1,4 +1,4 @@
-//! A future that is polled again where it is when it is woken while it is polled.
+//! A connection that is polled again where it is when it was the taking of a request's body that woke it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,19 +7,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// How often in a row, before others have their turn.
-const POLLS: usize = 4;
-
-/// Nobody polls it: who wakes it wakes its task.
-const RESTS: u8 = 0;
-/// It is polled, and was not woken since.
-const POLLED: u8 = 1;
-/// It is polled, and is to be polled again.
-const WOKEN: u8 = 2;
-
-/// hyper wakes a connection's task from within, for each request that has a body: what asks for the body is
-/// polled by the task that reads it. The runtime would queue the task anew and wake another thread to take
-/// it, which costs more than all that is left to do.
+/// hyper wakes the task of a connection when a part of a request's body is taken, and what takes it is polled by
+/// that same task. The runtime would queue the task anew, and wake another thread to take it: more than the poll
+/// costs. Whoever else wakes it wakes the task, be it from within: a task that does so lets others go first.
 #[derive(Debug)]
 pub struct InPlace<F> {
     pub future: F,
@@ -28,15 +18,27 @@ pub struct InPlace<F> {
     waker: Waker,
 }
 
+/// What wakes a connection, and when.
 #[derive(Debug, Default)]
-struct Wakes {
+pub struct Wakes {
     state: AtomicU8,
     task: AtomicWaker,
 }
 
+/// How often in a row it is polled, before other tasks are.
+const POLLS: usize = 4;
+
+/// It is being polled.
+const POLLED: u8 = 1;
+/// A part of a body is being taken, within the poll.
+const TAKING: u8 = 2;
+/// That woke it, and it is to be polled again.
+const AGAIN: u8 = 4;
+/// Something else woke it within the poll: its task is queued.
+const QUEUED: u8 = 8;
+
 impl<F> InPlace<F> {
-    pub fn new(future: F) -> Self {
-        let wakes = Arc::<Wakes>::default();
+    pub fn new(future: F, wakes: Arc<Wakes>) -> Self {
         Self {
             future,
             waker: Arc::clone(&wakes).into(),
@@ -52,17 +54,37 @@ impl<F: Future + Unpin> Future for InPlace<F> {
         let own = &mut *self;
         own.wakes.task.register(context.waker());
         for _ in 0..POLLS {
-            own.wakes.state.store(POLLED, Ordering::Release);
+            own.wakes.state.store(POLLED, Ordering::Relaxed);
             let mut within = Context::from_waker(&own.waker);
             if let Poll::Ready(output) = Pin::new(&mut own.future).poll(&mut within) {
                 return Poll::Ready(output);
             }
-            if own.wakes.state.swap(RESTS, Ordering::AcqRel) == POLLED {
+            let seen = own.wakes.state.swap(0, Ordering::AcqRel);
+            if seen & (AGAIN | QUEUED) != AGAIN {
                 return Poll::Pending;
             }
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl Wakes {
+    /// Takes a part of a body. Where that is not done within the poll of the connection, nothing is special.
+    pub fn taking<T>(&self, take: impl FnOnce() -> T) -> T {
+        let is_within = self.change(|state| (state & POLLED != 0).then_some(state | TAKING));
+        let taken = take();
+        if is_within.is_some() {
+            self.state.fetch_and(!TAKING, Ordering::AcqRel);
+        }
+        taken
+    }
+
+    /// What it was before, if it was changed.
+    fn change(&self, to: impl Fn(u8) -> Option<u8>) -> Option<u8> {
+        self.state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, to)
+            .ok()
     }
 }
 
@@ -72,12 +94,12 @@ impl Wake for Wakes {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let noted = |state| (state != RESTS).then_some(WOKEN);
-        let is_noted = self
-            .state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, noted)
-            .is_ok();
-        if !is_noted {
+        let before = self.change(|state| match state {
+            _ if state & TAKING != 0 => Some(state | AGAIN),
+            _ if state & POLLED != 0 => Some(state | QUEUED),
+            _ => None,
+        });
+        if before.is_none_or(|state| state & TAKING == 0) {
             self.task.wake();
         }
     }
@@ -85,15 +107,24 @@ impl Wake for Wakes {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::sync::atomic::AtomicUsize;
     use std::thread;
     use std::time::Duration;
 
+    use axum::body::Body;
     use futures_util::future::poll_fn;
+    use http::{Request, Response};
+    use http_body_util::BodyExt as _;
+    use hyper::server::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::sync::mpsc;
     use tokio::time::timeout;
+    use tower::service_fn;
 
     use super::*;
+    use crate::server::listener::Tagged;
 
     /// Counts how often it is woken.
     #[derive(Default)]
@@ -116,32 +147,45 @@ mod tests {
         }
     }
 
-    /// Wakes itself until it was polled this often.
-    fn restless(polls: usize) -> InPlace<impl Future<Output = ()> + Unpin> {
-        let mut left = polls;
-        InPlace::new(poll_fn(move |context| {
+    /// Wakes itself in each poll but the last one, as `wake` does it.
+    fn woken(
+        polls: usize,
+        wake: impl Fn(&Wakes, &Waker) + Unpin,
+    ) -> InPlace<impl Future<Output = ()> + Unpin> {
+        let wakes = Arc::<Wakes>::default();
+        let (own, mut left) = (Arc::clone(&wakes), polls);
+        let future = poll_fn(move |context| {
             left -= 1;
             if left == 0 {
                 return Poll::Ready(());
             }
-            context.waker().wake_by_ref();
+            wake(&own, context.waker());
             Poll::Pending
-        }))
+        });
+        InPlace::new(future, wakes)
+    }
+
+    fn take(wakes: &Wakes, waker: &Waker) {
+        wakes.taking(|| waker.wake_by_ref());
+    }
+
+    fn give_way(_: &Wakes, waker: &Waker) {
+        waker.wake_by_ref();
     }
 
     #[test]
-    fn one_that_wakes_itself_is_polled_on_without_its_task() {
+    fn one_that_takes_a_body_is_polled_on_without_its_task() {
         let task = Arc::<Task>::default();
 
-        assert!(task.poll(&mut restless(POLLS)).is_ready());
+        assert!(task.poll(&mut woken(POLLS, take)).is_ready());
 
         assert_eq!(task.wakes(), 0);
     }
 
     #[test]
-    fn one_that_wakes_itself_again_and_again_lets_others_have_their_turn() {
+    fn one_that_takes_a_long_body_lets_others_go_first() {
         let task = Arc::<Task>::default();
-        let mut future = restless(2 * POLLS + 1);
+        let mut future = woken(2 * POLLS + 1, take);
 
         assert!(task.poll(&mut future).is_pending());
         assert_eq!(task.wakes(), 1);
@@ -151,10 +195,32 @@ mod tests {
     }
 
     #[test]
+    fn one_that_gives_way_is_queued_whether_or_not_it_took_a_body() {
+        let both = |wakes: &Wakes, waker: &Waker| {
+            take(wakes, waker);
+            give_way(wakes, waker);
+        };
+        let other_way = |wakes: &Wakes, waker: &Waker| {
+            give_way(wakes, waker);
+            take(wakes, waker);
+        };
+        for wake in [give_way as fn(&Wakes, &Waker), both, other_way] {
+            let task = Arc::<Task>::default();
+            let mut future = woken(3, wake);
+
+            for polls in 1..3 {
+                assert!(task.poll(&mut future).is_pending());
+                assert_eq!(task.wakes(), polls);
+            }
+            assert!(task.poll(&mut future).is_ready());
+        }
+    }
+
+    #[test]
     fn whoever_else_wakes_it_wakes_the_task_that_polled_it_last() {
         let (first, second) = (Arc::<Task>::default(), Arc::<Task>::default());
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let mut future = InPlace::new(Box::pin(receiver.recv()));
+        let mut future = InPlace::new(Box::pin(receiver.recv()), Arc::default());
 
         assert!(first.poll(&mut future).is_pending());
         assert!(second.poll(&mut future).is_pending());
@@ -164,27 +230,72 @@ mod tests {
         assert_eq!(second.poll(&mut future), Poll::Ready(Some(7)));
     }
 
+    #[test]
+    fn a_body_that_is_taken_elsewhere_wakes_the_task() {
+        let task = Arc::<Task>::default();
+        let mut future = woken(3, |_, _| {});
+        let (wakes, waker) = (Arc::clone(&future.wakes), future.waker.clone());
+        assert!(task.poll(&mut future).is_pending());
+
+        take(&wakes, &waker);
+
+        assert_eq!(task.wakes(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_request_with_a_body_is_answered_in_one_poll() {
+        let (mut caller, io) = duplex(1024);
+        let request = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nhello";
+        caller.write_all(request).await.unwrap();
+        let (task, wakes) = (Arc::<Task>::default(), Arc::<Wakes>::default());
+        let service = service_fn(async |request: Request<Body>| {
+            let body = request.into_body().collect().await?;
+            Ok::<_, axum::Error>(Response::new(Body::from(body.to_bytes())))
+        });
+        let tagged = Tagged {
+            service,
+            outbox: Arc::default(),
+            wakes: Arc::clone(&wakes),
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+        };
+        let http = http1::Builder::new();
+        let mut connection = InPlace::new(http.serve_connection(TokioIo::new(io), tagged), wakes);
+
+        assert!(task.poll(&mut connection).is_pending());
+
+        assert_eq!(task.wakes(), 0);
+        let mut answer = [0; 1024];
+        let length = caller.read(&mut answer).await.unwrap();
+        assert!(answer[..length].ends_with(b"\r\n\r\nhello"));
+    }
+
+    /// By a thread that wakes it at all times, within the taking and without.
     #[tokio::test]
     async fn no_wake_is_lost_whenever_it_comes() {
-        const SENT: usize = 200_000;
+        const SENT: usize = 50_000;
         let (sender, mut receiver) = mpsc::channel(1);
         let sends = thread::spawn(move || {
             for _ in 0..SENT {
                 while sender.try_send(()).is_err() && !sender.is_closed() {
-                    std::hint::spin_loop();
+                    thread::yield_now();
                 }
             }
         });
+        let wakes = Arc::<Wakes>::default();
+        let own = Arc::clone(&wakes);
 
-        let received = InPlace::new(Box::pin(async {
+        let received = Box::pin(async move {
             let mut received = 0;
-            while receiver.recv().await.is_some() {
+            while poll_fn(|context| own.taking(|| receiver.poll_recv(context)))
+                .await
+                .is_some()
+            {
                 received += 1;
             }
             received
-        }));
+        });
+        let received = timeout(Duration::from_secs(60), InPlace::new(received, wakes)).await;
 
-        let received = timeout(Duration::from_secs(60), received).await;
         assert_eq!(received, Ok(SENT), "it was left asleep");
         assert!(sends.join().is_ok());
     }

@@ -29,7 +29,7 @@ pub use stop::Stop;
 use crate::config;
 use crate::gather::Gather;
 use crate::signal::Signal;
-use in_place::InPlace;
+use in_place::{InPlace, Wakes};
 use outbox::{Incoming, Outgoing};
 use socket::{Deadlines, Socket};
 
@@ -88,13 +88,15 @@ where
         };
         let outbox = Arc::new(Outbox::default());
         let io = Socket::new(stream, Arc::clone(&outbox), Arc::clone(&deadlines));
+        let wakes = Arc::<Wakes>::default();
         let tagged = Tagged {
             service: service.clone(),
             outbox,
+            wakes: Arc::clone(&wakes),
             peer,
         };
         let connection = http.serve_connection(Gather(TokioIo::new(io)), tagged);
-        let mut connection = InPlace::new(connection);
+        let mut connection = InPlace::new(connection, wakes);
         let (stop, cut) = (stop.clone(), cut.clone());
         let held = (place, Open::new(&limits.open));
         tasks.spawn(async move {
@@ -242,6 +244,7 @@ impl Drop for Open {
 struct Tagged<S> {
     service: S,
     outbox: Arc<Outbox>,
+    wakes: Arc<Wakes>,
     peer: SocketAddr,
 }
 
@@ -256,7 +259,10 @@ where
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
         let outbox = &self.outbox;
         outbox.begin();
-        let mut request = request.map(|body| Body::new(Incoming::new(body, Arc::clone(outbox))));
+        let mut request = request.map(|body| {
+            let (outbox, wakes) = (Arc::clone(outbox), Arc::clone(&self.wakes));
+            Body::new(Incoming::new(body, outbox, wakes))
+        });
         request.extensions_mut().insert(Arc::clone(outbox));
         request.extensions_mut().insert(Peer(self.peer));
         Answering {

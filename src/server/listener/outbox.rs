@@ -10,6 +10,8 @@ use axum::body::{Body, Bytes};
 use http_body::{Frame, SizeHint};
 use std::sync::Arc;
 
+use super::in_place::Wakes;
+
 /// Something to do once the last byte of an answer is out. Dropped undone, it is a hang-up.
 pub struct Receipt(Box<dyn FnOnce() + Send>);
 
@@ -142,15 +144,17 @@ impl Outbox {
 pub struct Incoming<B> {
     body: B,
     outbox: Arc<Outbox>,
+    wakes: Arc<Wakes>,
     ended: bool,
 }
 
 impl<B: http_body::Body> Incoming<B> {
-    pub fn new(body: B, outbox: Arc<Outbox>) -> Self {
+    pub fn new(body: B, outbox: Arc<Outbox>, wakes: Arc<Wakes>) -> Self {
         let ended = body.is_end_stream();
         Self {
             body,
             outbox,
+            wakes,
             ended,
         }
     }
@@ -164,7 +168,8 @@ impl<B: http_body::Body + Unpin> http_body::Body for Incoming<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let Self { body, wakes, .. } = &mut *self;
+        let polled = wakes.taking(|| Pin::new(body).poll_frame(context));
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
             self.ended = true;
         }
@@ -390,9 +395,17 @@ mod tests {
     fn a_body_dropped_before_its_end_is_unread() {
         let outbox = Arc::new(Outbox::default());
 
-        drop(Incoming::new(Body::empty(), Arc::clone(&outbox)));
+        drop(Incoming::new(
+            Body::empty(),
+            Arc::clone(&outbox),
+            Arc::default(),
+        ));
         let after_empty = outbox.is_unread();
-        drop(Incoming::new(Body::from("more"), Arc::clone(&outbox)));
+        drop(Incoming::new(
+            Body::from("more"),
+            Arc::clone(&outbox),
+            Arc::default(),
+        ));
 
         assert!(!after_empty);
         assert!(outbox.is_unread());
