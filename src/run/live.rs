@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::apart::Hashed;
@@ -30,7 +30,7 @@ use crate::ids::{Digest, Handle};
 use crate::metrics::{Metrics, Outcome};
 use crate::planted::{Bug, is_planted};
 use crate::signal::Signal;
-use crate::store::backend::{Backend, Nowhere, UNHURRIED};
+use crate::store::backend::{Backend, Nowhere};
 use crate::store::record::Phase;
 use crate::store::{Bounds, Branch, BranchId, Restored, Store, Told};
 use crate::upstream::Upstream;
@@ -340,10 +340,9 @@ impl Shared {
 
     /// As [`Shared::flushed`], for what can wait until the disk has had time to write it unasked.
     pub async fn flushed_unhurried(&self) {
-        if self.store.keeps() {
-            sleep(UNHURRIED).await;
+        if !is_planted(Bug::NoFlush) {
+            let _ = self.store.written().await;
         }
-        self.flushed().await;
     }
 
     /// As [`Shared::flushed`], where nothing may be posted that is not remembered first.

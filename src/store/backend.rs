@@ -1,9 +1,11 @@
 //! Where records outlive the process: a few raw verbs, the same for every kind of store.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::time::Duration;
+
+use tokio::time::sleep;
 
 /// The kinds of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +72,15 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Has everything queued so far written, and waits for it.
     fn flushed(&self) -> Flushed<'_>;
 
+    /// Waits until everything queued so far is written, and leaves it to the backend when that is: about
+    /// [`UNHURRIED`] later where nobody asks for it sooner.
+    fn written(&self) -> Flushed<'_> {
+        Box::pin(async {
+            sleep(UNHURRIED).await;
+            self.flushed().await
+        })
+    }
+
     /// Whether anything is written at all: what nobody keeps need not be worded.
     fn keeps(&self) -> bool {
         true
@@ -88,7 +99,11 @@ impl Backend for Nowhere {
     fn queue(&self, _: Vec<Write>) {}
 
     fn flushed(&self) -> Flushed<'_> {
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(ready(Ok(())))
+    }
+
+    fn written(&self) -> Flushed<'_> {
+        Box::pin(ready(Ok(())))
     }
 
     fn keeps(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Records in files that outlive the process, and power cuts; read once, at the start, then only written.
 
+mod alarm;
 mod entry;
 mod files;
 mod folder;

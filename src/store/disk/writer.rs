@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking, yield_now};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::Instant;
 use tracing::warn;
 
+use super::alarm::Alarm;
 use super::files::Files;
 use super::journal::Span;
 use super::reserve::Reserve;
@@ -56,6 +57,8 @@ struct Queue {
     queued: u64,
     /// How many of them are durable.
     durable: u64,
+    /// How many of them are to be as soon as can be.
+    hurried: u64,
     /// Those who wait for so many to be durable, in the order in which that comes.
     waiting: VecDeque<(u64, oneshot::Sender<()>)>,
     is_closing: bool,
@@ -109,6 +112,8 @@ pub fn writer(files: Files, reserve: Reserve) -> (Disk, Serving) {
         end: End(Arc::clone(&shared)),
         files: Some(files),
         applying: None,
+        due: Alarm::default(),
+        slowest: Alarm::default(),
     };
     (Disk(shared), Serving(Box::pin(writer.serve())))
 }
@@ -149,19 +154,14 @@ impl Backend for Disk {
 
     fn flushed(&self) -> Flushed<'_> {
         let mut queue = self.0.queue();
-        // Looked at under the lock, as it is changed: who comes later than that is never told.
-        if self.0.progress().takes_no_more() {
-            return Box::pin(ready(Err(Unwritten)));
-        }
-        if queue.durable == queue.queued {
-            return Box::pin(ready(Ok(())));
-        }
-        let (durable, reached) = oneshot::channel();
-        let wanted = queue.queued;
-        queue.waiting.push_back((wanted, durable));
-        drop(queue);
+        queue.hurried = queue.queued;
+        let flushed = self.0.durable(queue);
         self.0.more.notify_one();
-        Box::pin(async move { reached.await.map_err(|_| Unwritten) })
+        flushed
+    }
+
+    fn written(&self) -> Flushed<'_> {
+        self.0.durable(self.0.queue())
     }
 
     fn is_degraded(&self) -> bool {
@@ -196,6 +196,21 @@ impl Shared {
         *self.progress.borrow()
     }
 
+    /// Waits until everything that is queued is durable.
+    fn durable(&self, mut queue: MutexGuard<'_, Queue>) -> Flushed<'static> {
+        // Looked at under the lock, as it is changed: who comes later than that is never told.
+        if self.progress().takes_no_more() {
+            return Box::pin(ready(Err(Unwritten)));
+        }
+        if queue.durable == queue.queued {
+            return Box::pin(ready(Ok(())));
+        }
+        let (durable, reached) = oneshot::channel();
+        let wanted = queue.queued;
+        queue.waiting.push_back((wanted, durable));
+        Box::pin(async move { reached.await.map_err(|_| Unwritten) })
+    }
+
     /// From here on nothing is written: after a failure nobody knows what the disk holds of it.
     fn degrade(&self, why: &str) {
         let mut queue = self.queue();
@@ -228,30 +243,48 @@ impl Shared {
         }
     }
 
-    /// Waits until somebody waits for what is queued, or it is [`UNHURRIED`] old, or the disk is
-    /// closing. False once it is closing and nothing is left.
-    async fn due(&self) -> bool {
+    /// Waits until somebody is in a hurry for what is queued, or it is [`UNHURRIED`] old, or the database is to
+    /// have what it does not have, or the disk is closing.
+    async fn due(&self, alarm: &mut Alarm, rests: Option<Instant>) -> Due {
         loop {
-            let due = {
+            let now = Instant::now();
+            let write = {
                 let queue = self.queue();
                 let is_at_once = queue.is_closing || queue.is_awaited();
                 match queue.since.map(|since| since + UNHURRIED) {
-                    None if queue.is_closing => return false,
-                    Some(due) if is_at_once || due <= Instant::now() => return true,
+                    None if queue.is_closing => return Due::End,
+                    Some(due) if is_at_once || due <= now => return Due::Write,
                     due => due,
                 }
             };
-            match due {
-                Some(due) => drop(timeout_at(due, self.more.notified()).await),
-                None => self.more.notified().await,
+            if rests.is_some_and(|rests| rests <= now) {
+                return Due::Apply;
+            }
+            let more = self.more.notified();
+            let Some(next) = write.into_iter().chain(rests).min() else {
+                more.await;
+                continue;
+            };
+            tokio::select! {
+                biased;
+                () = more => {}
+                () = alarm.by(next) => {}
             }
         }
     }
 }
 
+/// What is to be done next.
+enum Due {
+    Write,
+    Apply,
+    /// The disk is closing, and nothing is queued.
+    End,
+}
+
 impl Queue {
     fn is_awaited(&self) -> bool {
-        !self.waiting.is_empty()
+        self.hurried > self.durable
     }
 
     fn take(&mut self) -> (Vec<Write>, u64) {
@@ -282,6 +315,9 @@ struct Writer {
     /// `None` while a thread has them, which gives them back unless it never comes to its end.
     files: Option<Files>,
     applying: Option<Applying>,
+    /// Kept, so that nothing that goes on as it should sets a timer.
+    due: Alarm,
+    slowest: Alarm,
 }
 
 impl Writer {
@@ -291,11 +327,11 @@ impl Writer {
             self.end.0.degrade(&why);
         }
         if let Some(files) = self.files.take() {
-            let _ = on_a_thread(move || {
+            let close = move || {
                 files.close();
                 Ok(())
-            })
-            .await;
+            };
+            let _ = on_a_thread(&mut self.slowest, close).await;
         }
     }
 
@@ -303,18 +339,17 @@ impl Writer {
     async fn next(&mut self) -> bool {
         let shared = Arc::clone(&self.end.0);
         let rests = self.applying.is_none() && self.is_ahead();
+        let rests = rests.then(|| Instant::now() + RESTS);
         let done = tokio::select! {
             biased;
             applied = finished(&mut self.applying) => self.applied(applied),
-            is_due = shared.due() => {
-                if !is_due {
-                    return false;
+            due = shared.due(&mut self.due, rests) => match due {
+                Due::Write => self.write().await,
+                Due::Apply => {
+                    self.apply();
+                    Ok(())
                 }
-                self.write().await
-            }
-            () = sleep(RESTS), if rests => {
-                self.apply();
-                Ok(())
+                Due::End => return false,
             }
         };
         if let Err(why) = done {
@@ -331,11 +366,11 @@ impl Writer {
         let Some(mut files) = self.files.take_if(|_| !writes.is_empty()) else {
             return Ok(());
         };
-        let write = on_a_thread(move || {
+        let write = move || {
             let written = files.write(writes, now());
             Ok((files, written))
-        });
-        let (files, written) = write.await?;
+        };
+        let (files, written) = on_a_thread(&mut self.slowest, write).await?;
         let is_filling = files.is_filling();
         self.files = Some(files);
         if !written? {
@@ -370,7 +405,9 @@ impl Writer {
     fn apply(&mut self) {
         if let Some(files) = &mut self.files {
             let batch = files.batch();
-            self.applying = Some(Box::pin(on_a_thread(move || batch.apply(now()))));
+            self.applying = Some(Box::pin(async move {
+                on_a_thread(&mut Alarm::default(), move || batch.apply(now())).await
+            }));
         }
     }
 
@@ -394,11 +431,20 @@ async fn finished(applying: &mut Option<Applying>) -> Result<Span, String> {
 
 /// Runs on a thread that may block; an error where it takes too long, or panics.
 async fn on_a_thread<T: Send + 'static>(
+    alarm: &mut Alarm,
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
-    match timeout(SLOWEST, spawn_blocking(work)).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => Err("the writer came to an end".to_owned()),
-        Err(_) => Err("the disk does not answer".to_owned()),
+    let (mut work, until) = (spawn_blocking(work), Instant::now() + SLOWEST);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => {
+                return done.unwrap_or_else(|_| Err("the writer came to an end".to_owned()));
+            }
+            () = alarm.by(until) => {}
+        }
+        if until <= Instant::now() {
+            return Err("the disk does not answer".to_owned());
+        }
     }
 }

@@ -115,6 +115,11 @@ impl Store {
         self.backend.flushed().await
     }
 
+    /// As [`Store::flushed`], for what the backend may write in its own time.
+    pub async fn written(&self) -> Result<(), Unwritten> {
+        self.backend.written().await
+    }
+
     /// Whether what is begun from here on may not be remembered to its end.
     pub fn is_degraded(&self) -> bool {
         self.backend.is_degraded()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chaturdata_proxy::store::backend::{Backend, Table, Write};
+use chaturdata_proxy::store::backend::{Backend, Table, UNHURRIED, Unwritten, Write};
 use tokio::time::{Instant, sleep};
 
 use super::medium::{Event, Medium};
@@ -43,6 +43,37 @@ async fn what_nobody_waits_for_keeps_nobody_waiting_and_is_written_soon() {
         disk.flushed().await.unwrap();
         assert!(start.elapsed() < Duration::from_millis(10));
         disk.close().await;
+    };
+    tokio::join!(using, opened.serving);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_without_a_hurry_is_told_when_it_is_written_for_others_or_in_its_time() {
+    let medium = Medium::default();
+    let (opened, _) = open(&medium).unwrap();
+    let disk = opened.disk;
+    let using = async {
+        for round in 0..4 {
+            let begun = syncs(&medium);
+            disk.queue(write(round));
+            let start = Instant::now();
+            disk.written().await.unwrap();
+            assert_eq!(start.elapsed(), UNHURRIED);
+            assert!(syncs(&medium) > begun);
+            disk.written().await.unwrap();
+            assert_eq!(start.elapsed(), UNHURRIED);
+        }
+
+        let begun = syncs(&medium);
+        disk.queue(write(4));
+        let start = Instant::now();
+        let later = disk.written();
+        let (later, at_once) = tokio::join!(later, disk.flushed());
+        assert_eq!((later, at_once), (Ok(()), Ok(())));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert!(syncs(&medium) > begun);
+        disk.close().await;
+        assert_eq!(disk.written().await, Err(Unwritten));
     };
     tokio::join!(using, opened.serving);
 }
