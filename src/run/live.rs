@@ -341,7 +341,7 @@ impl Shared {
     /// As [`Shared::flushed`], for what can wait until the disk has had time to write it unasked.
     pub async fn flushed_unhurried(&self) {
         if !is_planted(Bug::NoFlush) {
-            let _ = self.store.written().await;
+            let _ = self.store.flushed_unhurried().await;
         }
     }
 

@@ -43,7 +43,7 @@ impl Table {
     }
 }
 
-/// How old the first of what is queued may become before it is written, where nobody waits for it: a write
+/// How old the first of what is queued may become before it is written, where nobody is in a hurry: a write
 /// holds up what is queued while it lasts.
 pub const UNHURRIED: Duration = Duration::from_millis(25);
 
@@ -64,7 +64,7 @@ pub struct Unwritten;
 pub type Flushed<'a> = Pin<Box<dyn Future<Output = Result<(), Unwritten>> + Send + 'a>>;
 
 /// Takes records in their order: after a crash, what is there is what was queued up to some point,
-/// which is never within a unit, and never before the last [`Backend::flushed`] that was ready.
+/// which is never within a unit, and never before the last [`Flushed`] that was ready.
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Queues records as one unit, behind all that were queued before. Never waits.
     fn queue(&self, unit: Vec<Write>);
@@ -72,9 +72,9 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Has everything queued so far written, and waits for it.
     fn flushed(&self) -> Flushed<'_>;
 
-    /// Waits until everything queued so far is written, and leaves it to the backend when that is: about
-    /// [`UNHURRIED`] later where nobody asks for it sooner.
-    fn written(&self) -> Flushed<'_> {
+    /// Waits for the same, and has nothing written for that: it is about [`UNHURRIED`] later, or with what others
+    /// have written.
+    fn flushed_unhurried(&self) -> Flushed<'_> {
         Box::pin(async {
             sleep(UNHURRIED).await;
             self.flushed().await
@@ -102,7 +102,7 @@ impl Backend for Nowhere {
         Box::pin(ready(Ok(())))
     }
 
-    fn written(&self) -> Flushed<'_> {
+    fn flushed_unhurried(&self) -> Flushed<'_> {
         Box::pin(ready(Ok(())))
     }
 

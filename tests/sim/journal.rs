@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chaturdata_proxy::store::Restored;
-use chaturdata_proxy::store::backend::{Backend, Flushed, Table, Unwritten, Write};
+use chaturdata_proxy::store::backend::{Backend, Flushed, Table, UNHURRIED, Unwritten, Write};
 use tokio::time::sleep;
 
 use crate::dice::Dice;
@@ -79,9 +79,32 @@ impl Journal {
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap()
     }
+
+    fn flush_within(&self, upto: u64, takes: Duration) -> Flushed<'_> {
+        Box::pin(async move {
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            let flushed = self.disk().flush(upto);
+            match flushed {
+                Some(flushed) => flushed,
+                None => std::future::pending().await,
+            }
+        })
+    }
 }
 
 impl Disk {
+    /// How long a flush takes.
+    fn takes(&self) -> Duration {
+        match self.dice.below(4) {
+            0 => Duration::ZERO,
+            1 => self.dice.millis(1..5),
+            2 => self.dice.millis(5..100),
+            _ => self.dice.millis(100..2_000),
+        }
+    }
+
     fn has_failed(&self) -> bool {
         self.fails_after.is_some_and(|after| self.flushes >= after)
     }
@@ -121,26 +144,15 @@ impl Backend for Journal {
     }
 
     fn flushed(&self) -> Flushed<'_> {
-        let (upto, takes) = {
-            let disk = self.disk();
-            let takes = match disk.dice.below(4) {
-                0 => Duration::ZERO,
-                1 => disk.dice.millis(1..5),
-                2 => disk.dice.millis(5..100),
-                _ => disk.dice.millis(100..2_000),
-            };
-            (disk.queued, takes)
-        };
-        Box::pin(async move {
-            if !takes.is_zero() {
-                sleep(takes).await;
-            }
-            let flushed = self.disk().flush(upto);
-            match flushed {
-                Some(flushed) => flushed,
-                None => std::future::pending().await,
-            }
-        })
+        let disk = self.disk();
+        self.flush_within(disk.queued, disk.takes())
+    }
+
+    fn flushed_unhurried(&self) -> Flushed<'_> {
+        let disk = self.disk();
+        // Whatever others have written meanwhile.
+        let begins = disk.dice.millis(0..UNHURRIED.as_millis() as u64 + 1);
+        self.flush_within(disk.queued, begins + disk.takes())
     }
 
     fn is_degraded(&self) -> bool {

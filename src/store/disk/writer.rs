@@ -155,13 +155,16 @@ impl Backend for Disk {
     fn flushed(&self) -> Flushed<'_> {
         let mut queue = self.0.queue();
         queue.hurried = queue.queued;
-        let flushed = self.0.durable(queue);
-        self.0.more.notify_one();
+        let is_hurried = queue.is_hurried();
+        let flushed = self.0.until_durable(queue);
+        if is_hurried {
+            self.0.more.notify_one();
+        }
         flushed
     }
 
-    fn written(&self) -> Flushed<'_> {
-        self.0.durable(self.0.queue())
+    fn flushed_unhurried(&self) -> Flushed<'_> {
+        self.0.until_durable(self.0.queue())
     }
 
     fn is_degraded(&self) -> bool {
@@ -197,7 +200,7 @@ impl Shared {
     }
 
     /// Waits until everything that is queued is durable.
-    fn durable(&self, mut queue: MutexGuard<'_, Queue>) -> Flushed<'static> {
+    fn until_durable(&self, mut queue: MutexGuard<'_, Queue>) -> Flushed<'static> {
         // Looked at under the lock, as it is changed: who comes later than that is never told.
         if self.progress().takes_no_more() {
             return Box::pin(ready(Err(Unwritten)));
@@ -250,7 +253,7 @@ impl Shared {
             let now = Instant::now();
             let write = {
                 let queue = self.queue();
-                let is_at_once = queue.is_closing || queue.is_awaited();
+                let is_at_once = queue.is_closing || queue.is_hurried();
                 match queue.since.map(|since| since + UNHURRIED) {
                     None if queue.is_closing => return Due::End,
                     Some(due) if is_at_once || due <= now => return Due::Write,
@@ -283,7 +286,7 @@ enum Due {
 }
 
 impl Queue {
-    fn is_awaited(&self) -> bool {
+    fn is_hurried(&self) -> bool {
         self.hurried > self.durable
     }
 
@@ -315,7 +318,7 @@ struct Writer {
     /// `None` while a thread has them, which gives them back unless it never comes to its end.
     files: Option<Files>,
     applying: Option<Applying>,
-    /// Kept, so that nothing that goes on as it should sets a timer.
+    /// Both stay, so that hardly a write sets one anew.
     due: Alarm,
     slowest: Alarm,
 }

@@ -116,8 +116,8 @@ impl Store {
     }
 
     /// As [`Store::flushed`], for what the backend may write in its own time.
-    pub async fn written(&self) -> Result<(), Unwritten> {
-        self.backend.written().await
+    pub async fn flushed_unhurried(&self) -> Result<(), Unwritten> {
+        self.backend.flushed_unhurried().await
     }
 
     /// Whether what is begun from here on may not be remembered to its end.
