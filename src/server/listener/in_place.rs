@@ -1,4 +1,4 @@
-//! A connection that is polled again where it is when it was the taking of a request's body that woke it.
+//! A connection that is polled again where it is when it was hyper that woke it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// hyper wakes the task of a connection when a part of a request's body is taken, and what takes it is polled by
-/// that same task. The runtime would queue the task anew, and wake another thread to take it: more than the poll
-/// costs. Whoever else wakes it wakes the task, be it from within: a task that does so lets others go first.
+/// hyper wakes whoever takes a request's body when it hands a part of it over, and is woken when that is taken: both
+/// are the task that it is polled by. The runtime would queue the task anew, and wake another thread to take it: more
+/// than the poll costs. What the service itself does to wake the task queues it: so it lets others go first.
 #[derive(Debug)]
 pub struct InPlace<F> {
     pub future: F,
@@ -18,7 +18,7 @@ pub struct InPlace<F> {
     waker: Waker,
 }
 
-/// What wakes a connection, and when.
+/// Who woke a connection while it was polled.
 #[derive(Debug, Default)]
 pub struct Wakes {
     state: AtomicU8,
@@ -30,11 +30,11 @@ const POLLS: usize = 4;
 
 /// It is being polled.
 const POLLED: u8 = 1;
-/// A part of a body is being taken, within the poll.
-const TAKING: u8 = 2;
-/// That woke it, and it is to be polled again.
+/// The service has the word.
+const SERVING: u8 = 2;
+/// It was woken while it was polled, not by the service, and is to be polled again.
 const AGAIN: u8 = 4;
-/// Something else woke it within the poll: its task is queued.
+/// The service woke it: its task is queued.
 const QUEUED: u8 = 8;
 
 impl<F> InPlace<F> {
@@ -70,21 +70,24 @@ impl<F: Future + Unpin> Future for InPlace<F> {
 }
 
 impl Wakes {
-    /// Takes a part of a body. Where that is not done within the poll of the connection, nothing is special.
-    pub fn taking<T>(&self, take: impl FnOnce() -> T) -> T {
-        let is_within = self.change(|state| (state & POLLED != 0).then_some(state | TAKING));
-        let taken = take();
-        if is_within.is_some() {
-            self.state.fetch_and(!TAKING, Ordering::AcqRel);
+    /// Polls what the service does.
+    pub fn serving<T>(&self, poll: impl FnOnce() -> T) -> T {
+        let before = self.state.fetch_or(SERVING, Ordering::Relaxed);
+        let polled = poll();
+        if before & SERVING == 0 {
+            self.state.fetch_and(!SERVING, Ordering::Relaxed);
         }
-        taken
+        polled
     }
 
-    /// What it was before, if it was changed.
-    fn change(&self, to: impl Fn(u8) -> Option<u8>) -> Option<u8> {
-        self.state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, to)
-            .ok()
+    /// Polls what is hyper's, from within the service.
+    pub fn taking<T>(&self, poll: impl FnOnce() -> T) -> T {
+        let before = self.state.fetch_and(!SERVING, Ordering::Relaxed);
+        let polled = poll();
+        if before & SERVING != 0 {
+            self.state.fetch_or(SERVING, Ordering::Relaxed);
+        }
+        polled
     }
 }
 
@@ -94,31 +97,37 @@ impl Wake for Wakes {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let before = self.change(|state| match state {
-            _ if state & TAKING != 0 => Some(state | AGAIN),
-            _ if state & POLLED != 0 => Some(state | QUEUED),
-            _ => None,
-        });
-        if before.is_none_or(|state| state & TAKING == 0) {
-            self.task.wake();
+        let noted = |state| match state {
+            _ if state & POLLED == 0 => None,
+            _ if state & SERVING == 0 => Some(state | AGAIN),
+            _ => Some(state | QUEUED),
+        };
+        let before = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, noted);
+        if before.is_ok_and(|state| state & SERVING == 0) {
+            return;
         }
+        self.task.wake();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
     use std::net::SocketAddr;
     use std::sync::atomic::AtomicUsize;
     use std::thread;
     use std::time::Duration;
 
     use axum::body::Body;
+    use futures_util::FutureExt as _;
     use futures_util::future::poll_fn;
     use http::{Request, Response};
     use http_body_util::BodyExt as _;
     use hyper::server::conn::http1;
     use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio::sync::mpsc;
     use tokio::time::timeout;
     use tower::service_fn;
@@ -165,21 +174,33 @@ mod tests {
         InPlace::new(future, wakes)
     }
 
-    fn take(wakes: &Wakes, waker: &Waker) {
-        wakes.taking(|| waker.wake_by_ref());
+    /// hyper hands a part of a body over.
+    fn hand_over(_: &Wakes, waker: &Waker) {
+        waker.wake_by_ref();
     }
 
-    fn give_way(_: &Wakes, waker: &Waker) {
-        waker.wake_by_ref();
+    /// The service takes one.
+    fn take(wakes: &Wakes, waker: &Waker) {
+        wakes.serving(|| wakes.taking(|| waker.wake_by_ref()));
+    }
+
+    fn give_way(wakes: &Wakes, waker: &Waker) {
+        wakes.serving(|| waker.wake_by_ref());
     }
 
     #[test]
     fn one_that_takes_a_body_is_polled_on_without_its_task() {
-        let task = Arc::<Task>::default();
+        let after_the_service = |wakes: &Wakes, waker: &Waker| {
+            wakes.serving(|| ());
+            hand_over(wakes, waker);
+        };
+        for wake in [hand_over as fn(&Wakes, &Waker), take, after_the_service] {
+            let task = Arc::<Task>::default();
 
-        assert!(task.poll(&mut woken(POLLS, take)).is_ready());
+            assert!(task.poll(&mut woken(POLLS, wake)).is_ready());
 
-        assert_eq!(task.wakes(), 0);
+            assert_eq!(task.wakes(), 0);
+        }
     }
 
     #[test]
@@ -196,15 +217,21 @@ mod tests {
 
     #[test]
     fn one_that_gives_way_is_queued_whether_or_not_it_took_a_body() {
-        let both = |wakes: &Wakes, waker: &Waker| {
+        let then = |wakes: &Wakes, waker: &Waker| {
             take(wakes, waker);
             give_way(wakes, waker);
         };
-        let other_way = |wakes: &Wakes, waker: &Waker| {
+        let before = |wakes: &Wakes, waker: &Waker| {
             give_way(wakes, waker);
             take(wakes, waker);
         };
-        for wake in [give_way as fn(&Wakes, &Waker), both, other_way] {
+        let after_a_part = |wakes: &Wakes, waker: &Waker| {
+            wakes.serving(|| {
+                wakes.taking(|| ());
+                waker.wake_by_ref();
+            });
+        };
+        for wake in [give_way as fn(&Wakes, &Waker), then, before, after_a_part] {
             let task = Arc::<Task>::default();
             let mut future = woken(3, wake);
 
@@ -242,14 +269,24 @@ mod tests {
         assert_eq!(task.wakes(), 1);
     }
 
-    #[tokio::test]
-    async fn a_request_with_a_body_is_answered_in_one_poll() {
-        let (mut caller, io) = duplex(1024);
-        let request = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nhello";
-        caller.write_all(request).await.unwrap();
-        let (task, wakes) = (Arc::<Task>::default(), Arc::<Wakes>::default());
-        let service = service_fn(async |request: Request<Body>| {
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n";
+
+    /// Answers with the body that it is sent; gives way so often before.
+    fn connection(io: DuplexStream, times: usize) -> InPlace<impl Future<Output: Debug> + Unpin> {
+        let wakes = Arc::<Wakes>::default();
+        let service = service_fn(move |request: Request<Body>| async move {
             let body = request.into_body().collect().await?;
+            for _ in 0..times {
+                let mut is_queued = false;
+                poll_fn(|context| {
+                    if std::mem::replace(&mut is_queued, true) {
+                        return Poll::Ready(());
+                    }
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await;
+            }
             Ok::<_, axum::Error>(Response::new(Body::from(body.to_bytes())))
         });
         let tagged = Tagged {
@@ -259,14 +296,44 @@ mod tests {
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
         };
         let http = http1::Builder::new();
-        let mut connection = InPlace::new(http.serve_connection(TokioIo::new(io), tagged), wakes);
+        InPlace::new(http.serve_connection(TokioIo::new(io), tagged), wakes)
+    }
 
+    #[tokio::test]
+    async fn a_request_with_a_body_wakes_nobody_but_by_what_comes() {
+        let (mut caller, io) = duplex(1024);
+        let (task, mut connection) = (Arc::<Task>::default(), connection(io, 0));
         assert!(task.poll(&mut connection).is_pending());
+        let (mut sent, mut answer) = (0, [0; 1024]);
+        for (with_the_head, later) in [("hello", ""), ("", "hello"), ("hel", "lo")] {
+            let begins = [HEAD, with_the_head.as_bytes()].concat();
+            for part in [&begins, later.as_bytes()] {
+                if !part.is_empty() {
+                    caller.write_all(part).await.unwrap();
+                    sent += 1;
+                }
+                assert!(task.poll(&mut connection).is_pending());
+            }
+            assert_eq!(task.wakes(), sent);
+            let length = caller.read(&mut answer).await.unwrap();
+            assert!(answer[..length].ends_with(b"\r\n\r\nhello"));
+        }
+    }
 
-        assert_eq!(task.wakes(), 0);
-        let mut answer = [0; 1024];
-        let length = caller.read(&mut answer).await.unwrap();
-        assert!(answer[..length].ends_with(b"\r\n\r\nhello"));
+    #[tokio::test]
+    async fn a_service_that_gives_way_is_queued_each_time() {
+        let (mut caller, io) = duplex(1024);
+        let (task, mut connection) = (Arc::<Task>::default(), connection(io, 2));
+        caller.write_all(HEAD).await.unwrap();
+        caller.write_all(b"hello").await.unwrap();
+        for wakes in [1, 2, 2] {
+            assert!(caller.read_u8().now_or_never().is_none());
+
+            assert!(task.poll(&mut connection).is_pending());
+
+            assert_eq!(task.wakes(), wakes);
+        }
+        assert_eq!(caller.read_u8().await.unwrap(), b'H');
     }
 
     /// By a thread that wakes it at all times, within the taking and without.
@@ -286,7 +353,7 @@ mod tests {
 
         let received = Box::pin(async move {
             let mut received = 0;
-            while poll_fn(|context| own.taking(|| receiver.poll_recv(context)))
+            while poll_fn(|context| own.serving(|| own.taking(|| receiver.poll_recv(context))))
                 .await
                 .is_some()
             {

@@ -268,6 +268,7 @@ where
         Answering {
             answering: Box::pin(self.service.clone().call(request)),
             outbox: Arc::clone(outbox),
+            wakes: Arc::clone(&self.wakes),
         }
     }
 }
@@ -277,6 +278,7 @@ where
 struct Answering<F> {
     answering: Pin<Box<F>>,
     outbox: Arc<Outbox>,
+    wakes: Arc<Wakes>,
 }
 
 impl<F, E> Future for Answering<F>
@@ -286,7 +288,10 @@ where
     type Output = Result<Response<Outgoing>, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.answering.as_mut().poll(context))?;
+        let Self {
+            answering, wakes, ..
+        } = &mut *self;
+        let response = ready!(wakes.serving(|| answering.as_mut().poll(context)))?;
         let outbox = Arc::clone(&self.outbox);
         Poll::Ready(Ok(response.map(|body| Outgoing::new(body, outbox))))
     }

@@ -139,7 +139,7 @@ impl Outbox {
     }
 }
 
-/// A request's body, watched for being dropped before its end.
+/// A request's body, which is hyper's; watched for being dropped before its end.
 #[derive(Debug)]
 pub struct Incoming<B> {
     body: B,
