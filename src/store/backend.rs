@@ -72,8 +72,8 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Has everything queued so far written, and waits for it.
     fn flushed(&self) -> Flushed<'_>;
 
-    /// Waits for the same, and has nothing written for that: it is about [`UNHURRIED`] later, or with what others
-    /// have written.
+    /// Waits for the same, and is in no hurry: it is about [`UNHURRIED`] later, or sooner where others have it
+    /// written.
     fn flushed_unhurried(&self) -> Flushed<'_> {
         Box::pin(async {
             sleep(UNHURRIED).await;

@@ -150,7 +150,7 @@ impl Backend for Journal {
 
     fn flushed_unhurried(&self) -> Flushed<'_> {
         let disk = self.disk();
-        // Whatever others have written meanwhile.
+        // Sooner, where others have it written.
         let begins = disk.dice.millis(0..UNHURRIED.as_millis() as u64 + 1);
         self.flush_within(disk.queued, begins + disk.takes())
     }

@@ -169,7 +169,7 @@ async fn a_full_disk_degrades_and_a_sync_is_never_tried_again() {
     assert_eq!(live(&first, fails).await, Went::Degraded);
 }
 
-/// Answers no sync once it hangs, until it is let go.
+/// Answers no sync once it hangs, until that one is let go, or all are.
 #[derive(Debug)]
 struct Hangs {
     hangs: Arc<AtomicBool>,
@@ -179,7 +179,7 @@ struct Hangs {
 impl Planned for Hangs {
     fn fails(&mut self, call: Call) -> Option<io::Error> {
         if call == Call::Sync && self.hangs.load(Ordering::Relaxed) {
-            // Its sender sends nothing, and is gone in the end.
+            // Until the sender says so, or is gone.
             let _ = self.until.recv();
         }
         None
@@ -204,11 +204,15 @@ async fn a_disk_that_hangs_is_given_up_and_keeps_nobody_waiting() {
     apply(&mut last, &writes[1]);
     let using = async {
         let [first, second] = writes;
-        disk.queue(vec![first]);
-        assert_eq!(disk.flushed().await, Ok(()));
-        // How long the first took is not counted in.
-        advance(Duration::from_secs(10)).await;
         hangs.store(true, Ordering::Relaxed);
+        disk.queue(vec![first]);
+        let flushed = disk.flushed();
+        for _ in 0..10 {
+            advance(Duration::from_secs(1)).await;
+        }
+        let_go.send(()).unwrap();
+        assert_eq!(flushed.await, Ok(()));
+        // The timer of the first, which stays, rings too early for the second.
         disk.queue(vec![second]);
         let told = async {
             let asked = Instant::now();
