@@ -134,7 +134,7 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::server::listener::Tagged;
+    use crate::server::listener::{Outbox, Tagged};
 
     /// Counts how often it is woken.
     #[derive(Default)]
@@ -274,7 +274,8 @@ mod tests {
 
     /// Answers with the body that it is sent; gives way so often before.
     fn connection(io: DuplexStream, times: usize) -> InPlace<impl Future<Output: Debug> + Unpin> {
-        let wakes = Arc::<Wakes>::default();
+        let outbox = Arc::<Outbox>::default();
+        let wakes = Arc::clone(&outbox.wakes);
         let service = service_fn(move |request: Request<Body>| async move {
             let body = request.into_body().collect().await?;
             for _ in 0..times {
@@ -292,8 +293,7 @@ mod tests {
         });
         let tagged = Tagged {
             service,
-            outbox: Arc::default(),
-            wakes: Arc::clone(&wakes),
+            outbox,
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
         };
         let http = http1::Builder::new();

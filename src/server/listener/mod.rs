@@ -29,7 +29,7 @@ pub use stop::Stop;
 use crate::config;
 use crate::gather::Gather;
 use crate::signal::Signal;
-use in_place::{InPlace, Wakes};
+use in_place::InPlace;
 use outbox::{Incoming, Outgoing};
 use socket::{Deadlines, Socket};
 
@@ -88,11 +88,10 @@ where
         };
         let outbox = Arc::new(Outbox::default());
         let io = Socket::new(stream, Arc::clone(&outbox), Arc::clone(&deadlines));
-        let wakes = Arc::<Wakes>::default();
+        let wakes = Arc::clone(&outbox.wakes);
         let tagged = Tagged {
             service: service.clone(),
             outbox,
-            wakes: Arc::clone(&wakes),
             peer,
         };
         let connection = http.serve_connection(Gather(TokioIo::new(io)), tagged);
@@ -244,7 +243,6 @@ impl Drop for Open {
 struct Tagged<S> {
     service: S,
     outbox: Arc<Outbox>,
-    wakes: Arc<Wakes>,
     peer: SocketAddr,
 }
 
@@ -259,16 +257,12 @@ where
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
         let outbox = &self.outbox;
         outbox.begin();
-        let mut request = request.map(|body| {
-            let (outbox, wakes) = (Arc::clone(outbox), Arc::clone(&self.wakes));
-            Body::new(Incoming::new(body, outbox, wakes))
-        });
+        let mut request = request.map(|body| Body::new(Incoming::new(body, Arc::clone(outbox))));
         request.extensions_mut().insert(Arc::clone(outbox));
         request.extensions_mut().insert(Peer(self.peer));
         Answering {
             answering: Box::pin(self.service.clone().call(request)),
             outbox: Arc::clone(outbox),
-            wakes: Arc::clone(&self.wakes),
         }
     }
 }
@@ -278,7 +272,6 @@ where
 struct Answering<F> {
     answering: Pin<Box<F>>,
     outbox: Arc<Outbox>,
-    wakes: Arc<Wakes>,
 }
 
 impl<F, E> Future for Answering<F>
@@ -288,11 +281,9 @@ where
     type Output = Result<Response<Outgoing>, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self {
-            answering, wakes, ..
-        } = &mut *self;
-        let response = ready!(wakes.serving(|| answering.as_mut().poll(context)))?;
-        let outbox = Arc::clone(&self.outbox);
+        let Self { answering, outbox } = &mut *self;
+        let response = ready!(outbox.wakes.serving(|| answering.as_mut().poll(context)))?;
+        let outbox = Arc::clone(outbox);
         Poll::Ready(Ok(response.map(|body| Outgoing::new(body, outbox))))
     }
 }

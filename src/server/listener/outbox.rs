@@ -45,7 +45,10 @@ impl Receipt {
 /// hyper flushes the socket only once its own buffer is empty, so whatever was handed over before
 /// a flush began is with the system's socket when that flush ends.
 #[derive(Debug, Default)]
-pub struct Outbox(Mutex<State>);
+pub struct Outbox {
+    state: Mutex<State>,
+    pub wakes: Arc<Wakes>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -135,7 +138,7 @@ impl Outbox {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,17 +147,15 @@ impl Outbox {
 pub struct Incoming<B> {
     body: B,
     outbox: Arc<Outbox>,
-    wakes: Arc<Wakes>,
     ended: bool,
 }
 
 impl<B: http_body::Body> Incoming<B> {
-    pub fn new(body: B, outbox: Arc<Outbox>, wakes: Arc<Wakes>) -> Self {
+    pub fn new(body: B, outbox: Arc<Outbox>) -> Self {
         let ended = body.is_end_stream();
         Self {
             body,
             outbox,
-            wakes,
             ended,
         }
     }
@@ -168,8 +169,8 @@ impl<B: http_body::Body + Unpin> http_body::Body for Incoming<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Self { body, wakes, .. } = &mut *self;
-        let polled = wakes.taking(|| Pin::new(body).poll_frame(context));
+        let Self { body, outbox, .. } = &mut *self;
+        let polled = outbox.wakes.taking(|| Pin::new(body).poll_frame(context));
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
             self.ended = true;
         }
@@ -395,17 +396,9 @@ mod tests {
     fn a_body_dropped_before_its_end_is_unread() {
         let outbox = Arc::new(Outbox::default());
 
-        drop(Incoming::new(
-            Body::empty(),
-            Arc::clone(&outbox),
-            Arc::default(),
-        ));
+        drop(Incoming::new(Body::empty(), Arc::clone(&outbox)));
         let after_empty = outbox.is_unread();
-        drop(Incoming::new(
-            Body::from("more"),
-            Arc::clone(&outbox),
-            Arc::default(),
-        ));
+        drop(Incoming::new(Body::from("more"), Arc::clone(&outbox)));
 
         assert!(!after_empty);
         assert!(outbox.is_unread());
